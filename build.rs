@@ -1,0 +1,62 @@
+//! Finds libtorch where torch-sys found it, compiles cpp/, and lets every target and dependent find the libraries.
+
+#[path = "build/libtorch.rs"]
+mod libtorch;
+
+const SOURCES: &[&str] = &[
+    "cpp/bridge.cpp",
+    "cpp/library.cpp",
+    "cpp/ops.cpp",
+    "cpp/autocast.cpp",
+    "cpp/autograd/linear.cpp",
+    "cpp/autograd/conv2d.cpp",
+    "cpp/autograd/virtual_grad.cpp",
+    "cpp/kernels/forward.cpp",
+    "cpp/kernels/backward.cpp",
+    "cpp/kernels/virtual_grad.cpp",
+    "cpp/kernels/meta.cpp",
+];
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build");
+    println!("cargo:rerun-if-changed=cpp");
+    println!("cargo:rerun-if-changed=src/bridge.rs");
+    if std::env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
+        println!("cargo:rustc-env=TCH_SVGD_LIBTORCH_LIB=");
+        return;
+    }
+    if let Err(message) = build() {
+        eprintln!("tch-svgd: {message}");
+        std::process::exit(1);
+    }
+}
+
+fn build() -> Result<(), String> {
+    let libtorch = libtorch::Libtorch::from_torch_sys()?;
+    let target = std::env::var("TARGET").unwrap_or_default();
+
+    let mut cpp = cxx_build::bridge("src/bridge.rs");
+    cpp.files(SOURCES)
+        .std("c++17")
+        // libtorch's headers are not ours to warn about.
+        .flags(libtorch.include_dirs().iter().map(|dir| format!("-isystem{}", dir.display())))
+        .define("_GLIBCXX_USE_CXX11_ABI", "1")
+        // The kernels are what this crate is for: a debug build of Rust has them optimized all the same.
+        .opt_level(3)
+        // TORCH_LIBRARY works by static initialisers that nothing refers to; without this the linker drops them.
+        .link_lib_modifier("+whole-archive");
+    if !target.contains("apple") {
+        // at::parallel_for is serial unless OpenMP is on where it is compiled. torch-sys links the library.
+        cpp.flag("-fopenmp");
+    }
+    cpp.try_compile("tch_svgd_cpp").map_err(|error| format!("cpp/ did not compile: {error}"))?;
+
+    let lib = libtorch.lib.display();
+    println!("cargo:rustc-env=TCH_SVGD_LIBTORCH_LIB={lib}");
+    // For our own tests, examples, benches and the cdylib. A dependent's build.rs does the same with
+    // DEP_TCH_SVGD_LIBTORCH_LIB, which the next line gives it.
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+    println!("cargo:libtorch_lib={lib}");
+    Ok(())
+}

@@ -1,0 +1,101 @@
+// The cxx shims: arguments of Rust in, a call of ops.h or of libtorch, its result out.
+#include "bridge.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/DispatchKey.h>
+#include <torch/headeronly/version.h>
+
+#include "tch-svgd/src/bridge.rs.h"
+
+namespace svgd::bridge {
+namespace {
+
+std::optional<at::Tensor> optional(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
+}
+
+template <typename Integers>
+std::vector<c10::SymInt> symbolic(const Integers& integers) {
+  return {integers.begin(), integers.end()};
+}
+
+std::unique_ptr<at::Tensor> boxed(at::Tensor tensor) { return std::make_unique<at::Tensor>(std::move(tensor)); }
+
+}  // namespace
+
+std::unique_ptr<at::Tensor> linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                   const at::Tensor& second_moment, const Hyperparameters& h) {
+  return boxed(svgd::linear(input, weight, optional(bias), second_moment, h.scale, h.decay, h.eps, h.gradient_scale,
+                            h.virtual_bias));
+}
+
+std::unique_ptr<at::Tensor> conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                   const at::Tensor& second_moment, const Convolution& c, const Hyperparameters& h) {
+  return boxed(svgd::conv2d(input, weight, optional(bias), second_moment, symbolic(c.stride), symbolic(c.padding),
+                            symbolic(c.dilation), c.groups, h.scale, h.decay, h.eps, h.gradient_scale,
+                            h.virtual_bias));
+}
+
+std::unique_ptr<at::Tensor> virtual_grad(const at::Tensor& grad_output, const at::Tensor& second_moment,
+                                         const Hyperparameters& h) {
+  return boxed(svgd::virtual_grad(grad_output, second_moment, h.scale, h.decay, h.eps, h.gradient_scale));
+}
+
+std::unique_ptr<at::Tensor> virtual_grad_composed(const at::Tensor& grad_output, const at::Tensor& second_moment,
+                                                  const Hyperparameters& h) {
+  return boxed(svgd::virtual_grad_composed(grad_output, second_moment, h.scale, h.decay, h.eps, h.gradient_scale));
+}
+
+rust::Vec<int64_t> conv2d_output_size(rust::Slice<const int64_t> input_size, rust::Slice<const int64_t> weight_size,
+                                      const Convolution& c) {
+  rust::Vec<int64_t> output_size;
+  for (const auto& size : svgd::conv2d_output_size(symbolic(input_size), symbolic(weight_size), symbolic(c.stride),
+                                                   symbolic(c.padding), symbolic(c.dilation), c.groups)) {
+    output_size.push_back(size.expect_int());
+  }
+  return output_size;
+}
+
+bool is_grad_enabled() { return at::GradMode::is_enabled(); }
+
+std::unique_ptr<at::Tensor> to_meta(const at::Tensor& tensor) { return boxed(tensor.to(at::kMeta)); }
+
+bool set_cpu_autocast(bool enabled) {
+  const bool was_enabled = at::autocast::is_autocast_enabled(at::kCPU);
+  at::autocast::set_autocast_enabled(at::kCPU, enabled);
+  at::autocast::clear_cache();
+  return was_enabled;
+}
+
+rust::Vec<Operator> operators() {
+  // The keys that decide where a call goes; a computed entry counts, since that is what runs.
+  static constexpr c10::DispatchKey kKeys[] = {
+      c10::DispatchKey::CPU,         c10::DispatchKey::CUDA,         c10::DispatchKey::Meta,
+      c10::DispatchKey::AutogradCPU, c10::DispatchKey::AutogradCUDA, c10::DispatchKey::AutocastCPU,
+      c10::DispatchKey::AutocastCUDA};
+  rust::Vec<Operator> operators;
+  for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
+    if (name.name.rfind("svgd::", 0) != 0) {
+      continue;
+    }
+    const auto handle = c10::Dispatcher::singleton().findSchemaOrThrow(name.name.c_str(), name.overload_name.c_str());
+    Operator op{name.name, c10::str(handle.schema()), {}};
+    for (const auto key : kKeys) {
+      if (handle.hasComputedKernelForDispatchKey(key)) {
+        op.dispatch_keys.push_back(c10::toString(key));
+      }
+    }
+    operators.push_back(std::move(op));
+  }
+  return operators;
+}
+
+rust::String libtorch_version() {
+  return c10::str(TORCH_VERSION_MAJOR, ".", TORCH_VERSION_MINOR, ".", TORCH_VERSION_PATCH);
+}
+
+rust::String compiler() { return __VERSION__; }
+
+}  // namespace svgd::bridge

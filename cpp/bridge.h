@@ -1,0 +1,72 @@
+// The functions that src/bridge.rs binds, and how their exceptions become the crate's Error.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <rust/cxx.h>
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "ops.h"
+
+namespace rust::behavior {
+
+// Each text is led by the name of a variant of Error and a unit separator; src/error.rs takes them apart.
+template <typename Try, typename Fail>
+static void trycatch(Try&& call, Fail&& fail) noexcept try {
+  call();
+} catch (const svgd::ShapeError& error) {
+  fail(std::string("Shape\x1f") + error.what_without_backtrace());
+} catch (const svgd::KindError& error) {
+  fail(std::string("Kind\x1f") + error.what_without_backtrace());
+} catch (const svgd::DeviceError& error) {
+  fail(std::string("Device\x1f") + error.what_without_backtrace());
+} catch (const svgd::ConfigError& error) {
+  fail(std::string("Config\x1f") + error.what_without_backtrace());
+} catch (const c10::NotImplementedError& error) {
+  fail(std::string("Unsupported\x1f") + error.what_without_backtrace());
+} catch (const c10::OutOfMemoryError& error) {
+  fail(std::string("OutOfMemory\x1f") + error.what_without_backtrace());
+} catch (const c10::Error& error) {
+  fail(std::string("Torch\x1f") + error.what_without_backtrace());
+} catch (const std::bad_alloc&) {
+  fail("OutOfMemory\x1f" "the C++ allocator has no memory left; free some or use a smaller batch");
+} catch (const std::exception& error) {
+  fail(std::string("Torch\x1f") + error.what());
+} catch (...) {
+  fail("Torch\x1f" "an exception that is no std::exception left libtorch");
+}
+
+}  // namespace rust::behavior
+
+namespace svgd::bridge {
+
+struct Hyperparameters;
+struct Convolution;
+struct Operator;
+
+// An undefined bias is no bias.
+std::unique_ptr<at::Tensor> linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                   const at::Tensor& second_moment, const Hyperparameters& hyperparameters);
+std::unique_ptr<at::Tensor> conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                   const at::Tensor& second_moment, const Convolution& convolution,
+                                   const Hyperparameters& hyperparameters);
+std::unique_ptr<at::Tensor> virtual_grad(const at::Tensor& grad_output, const at::Tensor& second_moment,
+                                         const Hyperparameters& hyperparameters);
+std::unique_ptr<at::Tensor> virtual_grad_composed(const at::Tensor& grad_output, const at::Tensor& second_moment,
+                                                  const Hyperparameters& hyperparameters);
+rust::Vec<int64_t> conv2d_output_size(rust::Slice<const int64_t> input_size, rust::Slice<const int64_t> weight_size,
+                                      const Convolution& convolution);
+
+bool is_grad_enabled();
+std::unique_ptr<at::Tensor> to_meta(const at::Tensor& tensor);
+bool set_cpu_autocast(bool enabled);
+
+rust::Vec<Operator> operators();
+rust::String libtorch_version();
+rust::String compiler();
+
+}  // namespace svgd::bridge

@@ -1,0 +1,98 @@
+// The backward passes of svgd::linear and svgd::conv2d, on every device.
+//
+// t = scale * g / sqrt(r + eps) multiplies column j of g by one number when r has one value per output (Linear) or
+// per channel (Conv2D with Granularity::Channel). Then grad_weight is the plain weight gradient with row j multiplied
+// by that number, and t is never formed. Only Conv2D with Granularity::Element forms it.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/convolution_backward.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/rsqrt.h>
+#include <ATen/ops/sum.h>
+#include <torch/library.h>
+
+#include "../ops.h"
+
+namespace svgd {
+namespace {
+
+// scale / sqrt(r + eps), shaped to multiply dimension 0 of a tensor of `dim` dimensions.
+Tensor row_factor(const Tensor& second_moment, double scale, double eps, int64_t dim) {
+  std::vector<c10::SymInt> size(dim, 1);
+  size[0] = second_moment.sym_size(0);
+  return at::rsqrt(second_moment + eps).mul_(scale).view_symint(size);
+}
+
+// g w, with the operands in the order in which autograd's own addmm and mm multiply them: an input in column-major
+// order gets a column-major gradient. So the result is that of the original to the bit.
+Tensor input_gradient(const Tensor& grad_output, const Tensor& weight, const Tensor& input) {
+  if (input.sym_stride(0) == 1 && input.sym_stride(1) == input.sym_size(0)) {
+    return at::mm(weight.t(), grad_output.t()).t();
+  }
+  return at::mm(grad_output, weight);
+}
+
+Gradients linear_backward_kernel(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
+                                 const Tensor& second_moment, double scale, double decay, double eps,
+                                 double gradient_scale, bool virtual_bias, BackwardMask mask) {
+  const auto rows = grad_output.sym_numel() / second_moment.sym_size(0);
+  const auto gradient = grad_output.reshape_symint({rows, second_moment.sym_size(0)});
+  const auto matrix = [&](const Tensor& tensor) { return tensor.reshape_symint({rows, tensor.sym_size(-1)}); };
+  Tensor grad_input, grad_weight, grad_bias;
+  if (mask[0]) {
+    grad_input = input_gradient(gradient, weight, matrix(input)).view_symint(input.sym_sizes());
+  }
+  if (mask[2]) {
+    grad_bias = at::sum(gradient, 0);
+  }
+  if (mask[1]) {
+    update_second_moment(gradient, second_moment, decay, gradient_scale);
+    grad_weight = at::mm(gradient.t(), matrix(input)).mul_(row_factor(second_moment, scale, eps, 2));
+    if (mask[2] && virtual_bias) {
+      grad_bias.mul_(row_factor(second_moment, scale, eps, 1));
+    }
+  }
+  return {grad_input, grad_weight, grad_bias};
+}
+
+Gradients conv2d_backward_kernel(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
+                                 const Tensor& second_moment, c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                                 c10::SymIntArrayRef dilation, c10::SymInt groups, double scale, double decay,
+                                 double eps, double gradient_scale, bool virtual_bias, BackwardMask mask) {
+  const std::array<c10::SymInt, 1> bias_size{weight.sym_size(0)};
+  const std::array<c10::SymInt, 2> output_padding{0, 0};
+  const auto plain_backward = [&](const Tensor& gradient, BackwardMask asked) {
+    return at::convolution_backward_symint(gradient, input, weight, bias_size, stride, padding, dilation,
+                                           /*transposed=*/false, output_padding, groups, asked);
+  };
+  if (!mask[1]) {  // a frozen weight: no virtual gradient is formed, and the state stays as it is
+    return plain_backward(grad_output, mask);
+  }
+  if (is_channel_granular(grad_output, second_moment)) {
+    update_second_moment(grad_output, second_moment, decay, gradient_scale);
+    auto [grad_input, grad_weight, grad_bias] = plain_backward(grad_output, mask);
+    grad_weight.mul_(row_factor(second_moment, scale, eps, 4));
+    if (mask[2] && virtual_bias) {
+      grad_bias.mul_(row_factor(second_moment, scale, eps, 1));
+    }
+    return {grad_input, grad_weight, grad_bias};
+  }
+  Tensor grad_input, grad_weight, grad_bias;
+  if (mask[0] || (mask[2] && !virtual_bias)) {
+    std::tie(grad_input, std::ignore, grad_bias) =
+        plain_backward(grad_output, {mask[0], false, mask[2] && !virtual_bias});
+  }
+  const auto virtual_gradient = virtual_grad(grad_output, second_moment, scale, decay, eps, gradient_scale);
+  Tensor virtual_grad_bias;
+  std::tie(std::ignore, grad_weight, virtual_grad_bias) =
+      plain_backward(virtual_gradient, {false, true, mask[2] && virtual_bias});
+  return {grad_input, grad_weight, virtual_bias ? virtual_grad_bias : grad_bias};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(svgd, CompositeExplicitAutograd, m) {
+  m.impl("_linear_backward", linear_backward_kernel);
+  m.impl("_conv2d_backward", conv2d_backward_kernel);
+}
+
+}  // namespace svgd

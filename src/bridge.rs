@@ -1,0 +1,76 @@
+//! The one cxx bridge: what Rust calls of cpp/bridge.h. Every call that can throw returns a `Result`.
+
+#[cxx::bridge(namespace = "svgd::bridge")]
+#[allow(missing_docs, clippy::undocumented_unsafe_blocks)]
+pub(crate) mod ffi {
+    /// The scalar arguments that every operator takes.
+    struct Hyperparameters {
+        scale: f64,
+        decay: f64,
+        eps: f64,
+        gradient_scale: f64,
+        virtual_bias: bool,
+    }
+
+    /// The geometry of a convolution, (height, width).
+    struct Convolution {
+        stride: [i64; 2],
+        padding: [i64; 2],
+        dilation: [i64; 2],
+        groups: i64,
+    }
+
+    /// An operator as libtorch's dispatcher knows it.
+    struct Operator {
+        name: String,
+        schema: String,
+        dispatch_keys: Vec<String>,
+    }
+
+    // SAFETY: the signatures are checked against cpp/bridge.h by the C++ compiler; none keeps a reference.
+    unsafe extern "C++" {
+        include!("tch-svgd/cpp/bridge.h");
+
+        #[namespace = "at"]
+        type Tensor;
+
+        fn linear(
+            input: &Tensor,
+            weight: &Tensor,
+            bias: &Tensor,
+            second_moment: &Tensor,
+            hyperparameters: &Hyperparameters,
+        ) -> Result<UniquePtr<Tensor>>;
+        fn conv2d(
+            input: &Tensor,
+            weight: &Tensor,
+            bias: &Tensor,
+            second_moment: &Tensor,
+            convolution: &Convolution,
+            hyperparameters: &Hyperparameters,
+        ) -> Result<UniquePtr<Tensor>>;
+        fn virtual_grad(
+            grad_output: &Tensor,
+            second_moment: &Tensor,
+            hyperparameters: &Hyperparameters,
+        ) -> Result<UniquePtr<Tensor>>;
+        fn virtual_grad_composed(
+            grad_output: &Tensor,
+            second_moment: &Tensor,
+            hyperparameters: &Hyperparameters,
+        ) -> Result<UniquePtr<Tensor>>;
+        fn conv2d_output_size(
+            input_size: &[i64],
+            weight_size: &[i64],
+            convolution: &Convolution,
+        ) -> Result<Vec<i64>>;
+
+        fn is_grad_enabled() -> Result<bool>;
+        fn to_meta(tensor: &Tensor) -> Result<UniquePtr<Tensor>>;
+        fn set_cpu_autocast(enabled: bool) -> Result<bool>;
+
+        fn operators() -> Result<Vec<Operator>>;
+        fn libtorch_version() -> Result<String>;
+        fn compiler() -> Result<String>;
+    }
+}

@@ -1,0 +1,84 @@
+//! The fully-connected layer.
+
+use super::Shared;
+use super::state::{Accumulator, Expected, layer_name};
+use crate::error::{Error, Result};
+use crate::functional;
+use std::sync::Arc;
+use tch::{Tensor, nn};
+
+/// A fully-connected layer `[…, in]` → `[…, out]` whose weight gets virtual gradients: [`tch::nn::Linear`], made by
+/// [`Svgd::linear`](crate::Svgd::linear).
+///
+/// The output and the gradient of the input are those of [`tch::nn::Linear`] to the bit. Its second moment has one
+/// value per output, and the mean goes over all leading axes (SVGD paper, §3.1: MatMul).
+#[derive(Debug)]
+pub struct SvgdLinear {
+    /// The weight, `[out, in]`.
+    pub ws: Tensor,
+    /// The bias, `[out]`.
+    pub bs: Option<Tensor>,
+    shared: Arc<Shared>,
+    accumulator: Arc<Accumulator>,
+}
+
+impl SvgdLinear {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        vs: &nn::Path<'_>,
+        in_dim: i64,
+        out_dim: i64,
+        config: nn::LinearConfig,
+    ) -> Result<Self> {
+        let name = layer_name(vs);
+        for (argument, value) in [("in_dim", in_dim), ("out_dim", out_dim)] {
+            if value < 1 {
+                return Err(Error::Config(format!(
+                    "layer '{name}': linear: argument '{argument}': expected at least 1, got {value}; correct the layer"
+                )));
+            }
+        }
+        // The order of tch: the same seed gives the same layer.
+        let bs = if config.bias {
+            let bound = 1.0 / (in_dim as f64).sqrt();
+            let init = config.bs_init.unwrap_or(nn::Init::Uniform { lo: -bound, up: bound });
+            Some(vs.f_var("bias", &[out_dim], init)?)
+        } else {
+            None
+        };
+        let ws = vs.f_var("weight", &[out_dim, in_dim], config.ws_init)?;
+        let accumulator = super::lock(&shared.accumulators).register(name, Expected::Size(vec![out_dim]));
+        Ok(Self { ws, bs, shared, accumulator })
+    }
+
+    /// The output, for gradients of the kind that [`Svgd`](crate::Svgd) is set to.
+    ///
+    /// # Errors
+    /// As [`functional::linear`](crate::functional::linear), led by the layer's name.
+    pub fn f_forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.forward_or_error(xs).map_err(|error| error.in_layer(self.accumulator.name()))
+    }
+
+    fn forward_or_error(&self, xs: &Tensor) -> Result<Tensor> {
+        let rows = match xs.size().split_last() {
+            Some((_, leading)) => leading.iter().product(),
+            None => 1,
+        };
+        let Some(hyperparameters) = self.shared.hyperparameters(&self.ws, rows)? else {
+            return Ok(xs.f_linear(&self.ws, self.bs.as_ref())?);
+        };
+        let second_moment = self.accumulator.second_moment(&self.ws, || Ok(vec![self.ws.size()[0]]))?;
+        functional::linear(xs, &self.ws, self.bs.as_ref(), &second_moment, hyperparameters)
+    }
+
+    /// A copy of the second moment, `[out]`, once the layer has had a forward pass with gradients.
+    pub fn second_moment(&self) -> Option<Tensor> {
+        self.accumulator.snapshot()
+    }
+}
+
+impl nn::Module for SvgdLinear {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        self.f_forward(xs).unwrap_or_else(|error| panic!("{error}"))
+    }
+}

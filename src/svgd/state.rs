@@ -1,0 +1,250 @@
+//! The accumulators of all layers: where they live, and how they are saved and loaded.
+
+use super::lock;
+use crate::error::{Error, Result};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tch::{Device, Kind, Tensor, nn};
+
+/// The name of a layer: its path in the `VarStore`.
+pub(super) fn layer_name(vs: &nn::Path<'_>) -> String {
+    vs.components().collect::<Vec<_>>().join(".")
+}
+
+/// The size that a layer's accumulator may have.
+#[derive(Debug)]
+pub(super) enum Expected {
+    /// This one.
+    Size(Vec<i64>),
+    /// `[channels, h, w]`, of the image size that comes first.
+    Image { channels: i64 },
+}
+
+impl Expected {
+    fn admits(&self, size: &[i64]) -> bool {
+        match self {
+            Expected::Size(expected) => size == expected,
+            Expected::Image { channels } => matches!(size, [c, h, w] if c == channels && *h > 0 && *w > 0),
+        }
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Expected::Size(size) => write!(f, "{size:?}"),
+            Expected::Image { channels } => write!(f, "[{channels}, h, w]"),
+        }
+    }
+}
+
+/// The second moment of one layer. It has no memory before the layer's first forward pass with gradients.
+#[derive(Debug)]
+pub(super) struct Accumulator {
+    name: String,
+    expected: Expected,
+    second_moment: Mutex<Option<Tensor>>,
+}
+
+impl Accumulator {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The second moment for gradients of `weight`; the operator updates it in place. The first call makes it, zero
+    /// and, where it belongs to an image size, as large as an output; when the weight has moved to another device or
+    /// kind since, it follows.
+    pub(super) fn second_moment(
+        &self,
+        weight: &Tensor,
+        output_size: impl FnOnce() -> Result<Vec<i64>>,
+    ) -> Result<Tensor> {
+        let device = weight.device();
+        let kind = if weight.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let mut second_moment = lock(&self.second_moment);
+        let current = match second_moment.as_ref() {
+            None => {
+                let size = match &self.expected {
+                    Expected::Size(size) => size.clone(),
+                    Expected::Image { .. } => output_size()?,
+                };
+                Tensor::f_zeros(size, (kind, device))?
+            }
+            Some(tensor) if tensor.device() == device && tensor.kind() == kind => return Ok(tensor.shallow_clone()),
+            Some(tensor) => tensor.f_to_device(device)?.f_to_kind(kind)?,
+        };
+        Ok(second_moment.insert(current).shallow_clone())
+    }
+
+    pub(super) fn snapshot(&self) -> Option<Tensor> {
+        lock(&self.second_moment).as_ref().map(|tensor| tensor.detach().copy())
+    }
+}
+
+/// The accumulators of all layers, in the order of their names.
+#[derive(Debug, Default)]
+pub(super) struct Accumulators {
+    by_name: BTreeMap<String, Arc<Accumulator>>,
+}
+
+// The metadata that says what a file is.
+const FORMAT_KEY: &str = "format";
+const FORMAT: &str = "tch-svgd second moments 1";
+
+impl Accumulators {
+    /// Adds a layer. Two layers may share a path, as those of two `VarStore`s do: then the second is `NAME__1`.
+    pub(super) fn register(&mut self, name: String, expected: Expected) -> Arc<Accumulator> {
+        let mut unique = name.clone();
+        for number in 1.. {
+            if !self.by_name.contains_key(&unique) {
+                break;
+            }
+            unique = format!("{name}__{number}");
+        }
+        let accumulator =
+            Arc::new(Accumulator { name: unique.clone(), expected, second_moment: Mutex::new(None) });
+        self.by_name.insert(unique, accumulator.clone());
+        accumulator
+    }
+
+    pub(super) fn reset(&mut self) {
+        for accumulator in self.by_name.values() {
+            *lock(&accumulator.second_moment) = None;
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+        self.by_name.values().filter_map(|a| lock(&a.second_moment).as_ref().map(bytes)).sum()
+    }
+
+    pub(super) fn save(&self, path: &Path) -> Result<()> {
+        let mut tensors = Vec::with_capacity(self.by_name.len());
+        for (name, accumulator) in &self.by_name {
+            // A layer without memory is written too, as an empty tensor: the file knows all layers.
+            let tensor = accumulator.snapshot().unwrap_or_else(|| Tensor::zeros([0], (Kind::Float, Device::Cpu)));
+            tensors.push((name, Serialized::new(&tensor)?));
+        }
+        let views: Result<Vec<_>> = tensors.iter().map(|(name, tensor)| Ok((name, tensor.view(path)?))).collect();
+        let metadata = HashMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned())]);
+        let bytes = safetensors::serialize(views?, Some(metadata))
+            .map_err(|error| Error::state(path, format!("cannot be written as safetensors: {error}")))?;
+        write_atomically(path, &bytes)
+    }
+
+    pub(super) fn load(&mut self, path: &Path) -> Result<()> {
+        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        let loaded = self.parse(path, &bytes)?;
+        // Nothing can fail from here on: the accumulators change together or not at all.
+        for (accumulator, tensor) in self.by_name.values().zip(loaded) {
+            *lock(&accumulator.second_moment) = tensor;
+        }
+        Ok(())
+    }
+
+    /// The tensors of a file, in the order of the accumulators.
+    fn parse(&self, path: &Path, bytes: &[u8]) -> Result<Vec<Option<Tensor>>> {
+        let error = |message: String| Error::state(path, message);
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|reason| {
+            error(format!("expected a safetensors file, got something else or a part of one ({reason}); save it again"))
+        })?;
+        let format = metadata.metadata().as_ref().and_then(|metadata| metadata.get(FORMAT_KEY));
+        if format.map(String::as_str) != Some(FORMAT) {
+            return Err(error(format!(
+                "expected the accumulators that Svgd::save writes ({FORMAT_KEY} '{FORMAT}'), got {format:?}; weights are \
+                 loaded with VarStore::load"
+            )));
+        }
+        let file = SafeTensors::deserialize(bytes).map_err(|reason| {
+            error(format!("expected {} tensors, got a part of them ({reason}); save it again", metadata.tensors().len()))
+        })?;
+        let unknown: Vec<_> = file.names().into_iter().filter(|&name| !self.by_name.contains_key(name)).collect();
+        let missing: Vec<_> = self.by_name.keys().filter(|&name| !file.names().contains(&name.as_str())).collect();
+        if !unknown.is_empty() || !missing.is_empty() {
+            return Err(error(format!(
+                "expected the layers of this model, got others: the file lacks {missing:?} and has {unknown:?} too; build \
+                 the model that it was saved from first"
+            )));
+        }
+        let parse = |(name, accumulator): (&String, &Arc<Accumulator>)| {
+            let view = file.tensor(name).map_err(|reason| error(format!("layer '{name}': {reason}")))?;
+            let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            if size == [0] {
+                return Ok(None);
+            }
+            if !accumulator.expected.admits(&size) {
+                return Err(error(format!(
+                    "layer '{name}': expected shape {}, got {size:?}; the model or its Granularity is another one",
+                    accumulator.expected
+                )));
+            }
+            let kind = match view.dtype() {
+                Dtype::F32 => Kind::Float,
+                Dtype::F64 => Kind::Double,
+                other => return Err(error(format!("layer '{name}': expected kind F32 or F64, got {other:?}"))),
+            };
+            let tensor = Tensor::f_from_data_size(view.data(), &size, kind)?;
+            // Also false for NaN.
+            let valid = tensor.f_min()?.f_double_value(&[])? >= 0.0 && tensor.f_max()?.f_double_value(&[])?.is_finite();
+            if !valid {
+                return Err(error(format!(
+                    "layer '{name}': expected finite values >= 0 (a mean of squares), got others; the file is damaged"
+                )));
+            }
+            Ok(Some(tensor))
+        };
+        self.by_name.iter().map(parse).collect()
+    }
+}
+
+/// A tensor as safetensors wants it.
+struct Serialized {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Serialized {
+    fn new(tensor: &Tensor) -> Result<Self> {
+        let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        let dtype = if tensor.kind() == Kind::Double { Dtype::F64 } else { Dtype::F32 };
+        Ok(Self { dtype, shape: tensor.size().iter().map(|&n| n as usize).collect(), bytes })
+    }
+
+    fn view(&self, path: &Path) -> Result<TensorView<'_>> {
+        TensorView::new(self.dtype, self.shape.clone(), &self.bytes)
+            .map_err(|error| Error::state(path, format!("cannot be written as safetensors: {error}")))
+    }
+}
+
+/// Writes beside, syncs and renames: whoever reads the path sees the old file or the new one, after a crash too.
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let io = |source| Error::io(path, source);
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".svgd-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        // As any new file: tempfile's own choice is readable by its owner alone.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|error| io(error.error))?;
+    // The rename itself is on disk once the folder is. Some file systems cannot sync a folder; the file is whole there
+    // all the same.
+    if let Ok(folder) = std::fs::File::open(folder) {
+        folder.sync_all().ok();
+    }
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! What the tests of this crate need and tch does not bind. Not part of the API.
+
+use crate::bridge::ffi;
+use crate::convert::{lend, take};
+use crate::error::Result;
+use tch::Tensor;
+
+/// The tensor without its data, on the meta device.
+pub fn to_meta(tensor: &Tensor) -> Result<Tensor> {
+    Ok(take(ffi::to_meta(lend(tensor))?))
+}
+
+/// Runs `f` under CPU autocast (tch's own switch is for CUDA alone).
+pub fn cpu_autocast<T>(f: impl FnOnce() -> T) -> Result<T> {
+    let was_enabled = ffi::set_cpu_autocast(true)?;
+    let result = f();
+    ffi::set_cpu_autocast(was_enabled)?;
+    Ok(result)
+}
