@@ -1,0 +1,35 @@
+//! The embedded data set: the UCI optical digits (CC BY 4.0, see examples/data/README.md).
+
+use super::dataset::{Dataset, Split};
+use anyhow::{Context, Result, ensure};
+use flate2::read::GzDecoder;
+use tch::{Kind, Tensor};
+
+const FILE: &[u8] = include_bytes!("../data/digits.csv.gz");
+const TRAIN: i64 = 1437;
+const SIDE: i64 = 8;
+
+/// 1,797 images of 8x8 in 16 grey levels, upscaled to 32x32; the first 1,437 of the file train, the last 360 test.
+pub fn load() -> Result<Dataset> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(GzDecoder::new(FILE));
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    for record in reader.records() {
+        let record = record.context("the embedded digits")?;
+        let values: Vec<u8> = record.iter().map(str::parse).collect::<Result<_, _>>().context("the embedded digits")?;
+        let (label, image) = values.split_last().context("the embedded digits: an empty line")?;
+        ensure!(image.len() as i64 == SIDE * SIDE, "the embedded digits: a line of {} pixels", image.len());
+        pixels.extend_from_slice(image);
+        labels.push(i64::from(*label));
+    }
+    let n = labels.len() as i64;
+    let grey = Tensor::from_slice(&pixels).view([n, 1, SIDE, SIDE]).to_kind(Kind::Float) * (255.0 / 16.0);
+    let images = grey
+        .upsample_bilinear2d([4 * SIDE, 4 * SIDE], false, None, None)
+        .round()
+        .to_kind(Kind::Uint8)
+        .expand([n, 3, 4 * SIDE, 4 * SIDE], false)
+        .contiguous();
+    let labels = Tensor::from_slice(&labels);
+    let split = |from: i64, to: i64| Split { images: images.slice(0, from, to, 1), labels: labels.slice(0, from, to, 1) };
+    Ok(Dataset { name: "digits", classes: 10, flips: false, train: split(0, TRAIN), test: split(TRAIN, n) })
+}

@@ -1,0 +1,116 @@
+//! The paper's pre-activation ResNet-20.
+
+use super::Model;
+use tch::nn::{self, Module};
+use tch::{Device, Kind, Tensor};
+use tch_svgd::Layers;
+
+/// A pre-activation ResNet with three groups of three blocks, 16, 32 and 64 channels, and parameter-free shortcuts.
+#[derive(Debug)]
+pub struct ResNet20 {
+    stem: Box<dyn Module>,
+    blocks: Vec<Block>,
+    norm: BatchNorm,
+    head: Box<dyn Module>,
+}
+
+impl Model for ResNet20 {
+    const NAME: &'static str = "ResNet-20";
+    const PARAMETERS: usize = 269_722;
+
+    fn new<L: Layers>(layers: &L, p: &nn::Path, classes: i64) -> Self {
+        let mut blocks = Vec::new();
+        let mut channels = 16;
+        for (group, out_channels) in [16, 32, 64].into_iter().enumerate() {
+            for block in 0..3 {
+                let name = format!("group{}_block{}", group + 1, block + 1);
+                blocks.push(Block::new(layers, &(p / name), channels, out_channels));
+                channels = out_channels;
+            }
+        }
+        ResNet20 {
+            stem: Box::new(conv3x3(layers, p / "stem", 3, 16, 1)),
+            blocks,
+            norm: BatchNorm::new(&(p / "norm"), channels),
+            head: Box::new(layers.linear(p / "head", channels, classes, Default::default())),
+        }
+    }
+}
+
+impl Module for ResNet20 {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        let mut xs = self.stem.forward(xs);
+        for block in &self.blocks {
+            xs = block.forward(&xs);
+        }
+        let features = self.norm.forward(&xs).relu().mean_dim([2i64, 3].as_slice(), false, Kind::Float);
+        self.head.forward(&features)
+    }
+}
+
+fn conv3x3<L: Layers>(layers: &L, p: nn::Path, channels: i64, out_channels: i64, stride: i64) -> L::Conv2D {
+    layers.conv2d(p, channels, out_channels, 3, nn::ConvConfig { stride, padding: 1, bias: false, ..Default::default() })
+}
+
+/// Batch norm, ReLU and convolution, twice, beside a shortcut.
+#[derive(Debug)]
+struct Block {
+    norm1: BatchNorm,
+    conv1: Box<dyn Module>,
+    norm2: BatchNorm,
+    conv2: Box<dyn Module>,
+    channels: i64,
+    out_channels: i64,
+}
+
+impl Block {
+    fn new<L: Layers>(layers: &L, p: &nn::Path, channels: i64, out_channels: i64) -> Self {
+        let stride = out_channels / channels;
+        Block {
+            norm1: BatchNorm::new(&(p / "norm1"), channels),
+            conv1: Box::new(conv3x3(layers, p / "conv1", channels, out_channels, stride)),
+            norm2: BatchNorm::new(&(p / "norm2"), out_channels),
+            conv2: Box::new(conv3x3(layers, p / "conv2", out_channels, out_channels, 1)),
+            channels,
+            out_channels,
+        }
+    }
+
+    /// Without parameters: 2x2 average pooling, and channels of zeros on both sides.
+    fn shortcut(&self, xs: &Tensor) -> Tensor {
+        if self.channels == self.out_channels {
+            return xs.shallow_clone();
+        }
+        let side = (self.out_channels - self.channels) / 2;
+        xs.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None).constant_pad_nd([0, 0, 0, 0, side, side])
+    }
+}
+
+impl Module for Block {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        let ys = self.conv1.forward(&self.norm1.forward(xs).relu());
+        let ys = self.conv2.forward(&self.norm2.forward(&ys).relu());
+        ys + self.shortcut(xs)
+    }
+}
+
+/// Batch norm on the statistics of the batch at hand, in training and in testing, with eps 1e-3: the authors'.
+#[derive(Debug)]
+struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl BatchNorm {
+    fn new(p: &nn::Path, channels: i64) -> Self {
+        BatchNorm { weight: p.ones("weight", &[channels]), bias: p.zeros("bias", &[channels]) }
+    }
+}
+
+impl Module for BatchNorm {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        let cudnn = xs.device() != Device::Cpu;
+        let (weight, bias, running) = (Some(&self.weight), Some(&self.bias), None::<&Tensor>);
+        xs.batch_norm(weight, bias, running, running, true, 0.0, 1e-3, cudnn)
+    }
+}
