@@ -63,8 +63,19 @@ impl Error {
             Error::OutOfMemory(text) => Error::OutOfMemory(named(text)),
             Error::Unsupported(text) => Error::Unsupported(named(text)),
             Error::Torch(text) => Error::Torch(named(text)),
+            Error::Tch(error) => {
+                let text = error.to_string();
+                // What follows is a C++ backtrace.
+                Error::Torch(named(text.split("\nException raised from").next().unwrap_or_default().to_owned()))
+            }
             other => other,
         }
+    }
+
+    /// For the failure of a plain operator: the error of the hatted one, whose checks say what is wrong, or `self` when
+    /// it has none.
+    pub(crate) fn explained_by<T>(self, hatted: Result<T>) -> Self {
+        hatted.err().unwrap_or(self)
     }
 
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {

@@ -1,10 +1,10 @@
 //! The 2-D convolution.
 
-use super::state::{Accumulator, Expected, layer_name};
+use super::state::{Accumulator, Expected, layer_name, options};
 use super::{Granularity, Shared};
 use crate::bridge::ffi;
 use crate::error::{Error, Result};
-use crate::functional::{self, Convolution};
+use crate::functional::{self, Convolution, Hyperparameters};
 use std::sync::Arc;
 use tch::nn::PaddingMode;
 use tch::{Tensor, nn};
@@ -79,11 +79,23 @@ impl SvgdConv2D {
         let size = batch_size(xs);
         let Some(hyperparameters) = self.shared.hyperparameters(&self.ws, size[0])? else {
             let Convolution { stride, padding, dilation, groups } = self.convolution;
-            return Ok(xs.f_conv2d(&self.ws, self.bs.as_ref(), stride, padding, dilation, groups)?);
+            return xs
+                .f_conv2d(&self.ws, self.bs.as_ref(), stride, padding, dilation, groups)
+                .map_err(|error| Error::from(error).explained_by(self.probe(xs)));
         };
+        if !xs.defined() {
+            return self.probe(xs);
+        }
         let second_moment = self.accumulator.second_moment(&self.ws, || {
             Ok(ffi::conv2d_output_size(&size, &self.ws.size(), &self.convolution.into())?[1..].to_vec())
         })?;
+        functional::conv2d(xs, &self.ws, self.bs.as_ref(), &second_moment, self.convolution, hyperparameters)
+    }
+
+    /// The operator with a state of no consequence, which fits any image size.
+    fn probe(&self, xs: &Tensor) -> Result<Tensor> {
+        let second_moment = Tensor::f_zeros(self.ws.size()[0], options(&self.ws))?;
+        let hyperparameters = Hyperparameters::default();
         functional::conv2d(xs, &self.ws, self.bs.as_ref(), &second_moment, self.convolution, hyperparameters)
     }
 

@@ -1,9 +1,9 @@
 //! The fully-connected layer.
 
 use super::Shared;
-use super::state::{Accumulator, Expected, layer_name};
+use super::state::{Accumulator, Expected, layer_name, options};
 use crate::error::{Error, Result};
-use crate::functional;
+use crate::functional::{self, Hyperparameters};
 use std::sync::Arc;
 use tch::{Tensor, nn};
 
@@ -65,10 +65,16 @@ impl SvgdLinear {
             None => 1,
         };
         let Some(hyperparameters) = self.shared.hyperparameters(&self.ws, rows)? else {
-            return Ok(xs.f_linear(&self.ws, self.bs.as_ref())?);
+            return xs.f_linear(&self.ws, self.bs.as_ref()).map_err(|error| Error::from(error).explained_by(self.probe(xs)));
         };
         let second_moment = self.accumulator.second_moment(&self.ws, || Ok(vec![self.ws.size()[0]]))?;
         functional::linear(xs, &self.ws, self.bs.as_ref(), &second_moment, hyperparameters)
+    }
+
+    /// The operator with a state of no consequence.
+    fn probe(&self, xs: &Tensor) -> Result<Tensor> {
+        let second_moment = Tensor::f_zeros(self.ws.size()[0], options(&self.ws))?;
+        functional::linear(xs, &self.ws, self.bs.as_ref(), &second_moment, Hyperparameters::default())
     }
 
     /// A copy of the second moment, `[out]`, once the layer has had a forward pass with gradients.

@@ -14,6 +14,12 @@ pub(super) fn layer_name(vs: &nn::Path<'_>) -> String {
     vs.components().collect::<Vec<_>>().join(".")
 }
 
+/// The kind and the device of the accumulators for gradients of `weight`.
+pub(super) fn options(weight: &Tensor) -> (Kind, Device) {
+    let kind = if weight.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    (kind, weight.device())
+}
+
 /// The size that a layer's accumulator may have.
 #[derive(Debug)]
 pub(super) enum Expected {
@@ -62,8 +68,7 @@ impl Accumulator {
         weight: &Tensor,
         output_size: impl FnOnce() -> Result<Vec<i64>>,
     ) -> Result<Tensor> {
-        let device = weight.device();
-        let kind = if weight.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let (kind, device) = options(weight);
         let mut second_moment = lock(&self.second_moment);
         let current = match second_moment.as_ref() {
             None => {

@@ -2,14 +2,27 @@
 #![allow(dead_code)] // each test file uses its own part
 
 use ndarray::{Array1, Array2, Array4, ArrayD, IxDyn};
+use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 use tch_svgd::functional::{Convolution, Hyperparameters};
 
 /// A tensor of the given kind with values that bfloat16 and half represent exactly: multiples of 1/64 in [-2, 2).
 /// So the reference computes with the very values that the operator sees.
 pub fn random(seed: i64, size: &[i64], kind: Kind) -> Tensor {
+    seeded(seed, || (Tensor::randint_low(-128, 128, size, (Kind::Double, Device::Cpu)) / 64.0).to_kind(kind))
+}
+
+/// Standard normal values.
+pub fn noise(seed: i64, size: &[i64], kind: Kind) -> Tensor {
+    seeded(seed, || Tensor::randn(size, (Kind::Float, Device::Cpu)).to_kind(kind))
+}
+
+/// Runs `f` with libtorch's random numbers from `seed` on. They are the same for all threads, and tests run in several.
+pub fn seeded<T>(seed: i64, f: impl FnOnce() -> T) -> T {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    let _guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed);
-    (Tensor::randint_low(-128, 128, size, (Kind::Double, Device::Cpu)) / 64.0).to_kind(kind)
+    f()
 }
 
 /// A leaf that requires a gradient, with the memory layout of `tensor`.
@@ -62,7 +75,7 @@ pub fn same_bits(a: &Tensor, b: &Tensor) -> bool {
 
 #[track_caller]
 pub fn assert_same_bits(a: &Tensor, b: &Tensor, what: &str) {
-    assert!(same_bits(a, b), "{what} differs:\n{a:?}\n{b:?}\n{a}\n{b}");
+    assert!(same_bits(a, b), "{what} differs: {a:?} {b:?}, by {:?} at most", (a - b).abs().max());
 }
 
 /// The largest difference is within the tolerance of `kind` times the largest expected value.

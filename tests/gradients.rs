@@ -1,0 +1,497 @@
+//! What the gradients of hatted layers are, and when the accumulators change.
+
+mod common;
+
+use common::*;
+use tch::nn::{self, Module};
+use tch::{Device, IndexOp, Kind, Tensor};
+use tch_svgd::functional::{self, Convolution, Hyperparameters};
+use tch_svgd::{BatchGradient, Granularity, Svgd, SvgdConfig, SvgdConv2D, SvgdLinear};
+
+fn svgd(granularity: Granularity) -> Svgd {
+    Svgd::new(SvgdConfig { granularity, ..Default::default() }).unwrap()
+}
+
+/// A plain and a hatted convolution with the same weights.
+fn convolutions(config: nn::ConvConfigND<[i64; 2]>, ksizes: [i64; 2], kind: Kind) -> (nn::Conv2D, SvgdConv2D) {
+    let (plain, hatted) = (nn::VarStore::new(Device::Cpu), nn::VarStore::new(Device::Cpu));
+    let a = seeded(1, || nn::conv(plain.root(), 4, 6, ksizes, config));
+    let b = seeded(1, || svgd(Granularity::Element).conv(hatted.root(), 4, 6, ksizes, config));
+    for mut store in [plain, hatted] {
+        store.set_kind(kind);
+    }
+    (a, b)
+}
+
+fn linears(bias: bool, kind: Kind) -> (nn::Linear, SvgdLinear) {
+    let (plain, hatted) = (nn::VarStore::new(Device::Cpu), nn::VarStore::new(Device::Cpu));
+    let config = nn::LinearConfig { bias, ..Default::default() };
+    let a = seeded(1, || nn::linear(plain.root(), 33, 17, config));
+    let b = seeded(1, || svgd(Granularity::Element).linear(hatted.root(), 33, 17, config));
+    for mut store in [plain, hatted] {
+        store.set_kind(kind);
+    }
+    (a, b)
+}
+
+/// Forward value and input gradient (and bias gradient) of the two layers, to the bit.
+fn check_same_as_plain(plain: &dyn Module, hatted: &dyn Module, input: &Tensor, what: &str) {
+    let run = |layer: &dyn Module| {
+        let input = leaf(input);
+        let output = layer.forward(&input);
+        (&output * noise(7, &output.size(), output.kind())).sum(None).backward();
+        (output, input.grad())
+    };
+    let ((a, grad_a), (b, grad_b)) = (run(plain), run(hatted));
+    assert_same_bits(&a, &b, &format!("{what}: forward value"));
+    assert_same_bits(&grad_a, &grad_b, &format!("{what}: input gradient"));
+}
+
+#[test]
+fn linear_forward_and_input_gradient_equal_vanilla() {
+    for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half] {
+        for bias in [false, true] {
+            let (plain, hatted) = linears(bias, kind);
+            for (layout, input) in [
+                ("one row", noise(3, &[33], kind)),
+                ("matrix", noise(3, &[129, 33], kind)),
+                ("column-major", noise(3, &[33, 129], kind).tr()),
+                ("every second row", noise(3, &[129, 33], kind).slice(0, 0, 129, 2)),
+                ("three axes", noise(3, &[5, 31, 33], kind)),
+                ("three axes, transposed", noise(3, &[31, 5, 33], kind).transpose(0, 1)),
+                ("three axes, sliced", noise(3, &[5, 31, 66], kind).slice(2, 0, 66, 2)),
+                ("four axes", noise(3, &[2, 3, 7, 33], kind)),
+                ("four axes, permuted", noise(3, &[7, 33, 2, 3], kind).permute([2, 3, 0, 1])),
+                ("empty", noise(3, &[0, 33], kind)),
+                ("empty, three axes", noise(3, &[4, 0, 33], kind)),
+            ] {
+                check_same_as_plain(&plain, &hatted, &input, &format!("{kind:?} bias {bias} {layout}"));
+                if bias {
+                    assert_same_bits(
+                        &plain.bs.as_ref().unwrap().grad(),
+                        &hatted.bs.as_ref().unwrap().grad(),
+                        &format!("{kind:?} {layout}: bias gradient"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn conv2d_forward_and_input_gradient_equal_vanilla() {
+    let config = nn::ConvConfigND::<[i64; 2]>::default();
+    let geometries = [
+        ("3x3", [3, 3], nn::ConvConfigND { padding: [1, 1], ..config }),
+        ("no bias", [3, 3], nn::ConvConfigND { padding: [1, 1], bias: false, ..config }),
+        ("strided", [3, 3], nn::ConvConfigND { stride: [2, 2], padding: [1, 1], ..config }),
+        ("dilated", [3, 3], nn::ConvConfigND { dilation: [2, 2], ..config }),
+        ("groups", [3, 3], nn::ConvConfigND { groups: 2, ..config }),
+        ("pointwise", [1, 1], config),
+        ("rectangular", [2, 5], nn::ConvConfigND { stride: [1, 2], padding: [2, 0], dilation: [3, 1], ..config }),
+        ("reflect", [3, 3], nn::ConvConfigND { padding: [1, 2], padding_mode: nn::PaddingMode::Reflect, ..config }),
+        ("replicate", [3, 3], nn::ConvConfigND { padding: [2, 1], padding_mode: nn::PaddingMode::Replicate, ..config }),
+        ("circular", [3, 3], nn::ConvConfigND { padding: [1, 1], padding_mode: nn::PaddingMode::Circular, ..config }),
+    ];
+    for kind in [Kind::Float, Kind::Double, Kind::BFloat16] {
+        for (name, ksizes, config) in geometries {
+            let input = noise(3, &[5, 4, 11, 12], kind);
+            for (layout, input) in [
+                ("contiguous", input.shallow_clone()),
+                ("channels_last", channels_last(&input)),
+                ("strided", noise(3, &[5, 4, 11, 24], kind).slice(3, 0, 24, 2)),
+                ("empty", noise(3, &[0, 4, 11, 12], kind)),
+                ("unbatched", noise(3, &[4, 11, 12], kind)),
+            ] {
+                let (plain, hatted) = convolutions(config, ksizes, kind);
+                check_same_as_plain(&plain, &hatted, &input, &format!("{kind:?} {name} {layout}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn switched_off_the_gradients_are_vanilla() {
+    let input = noise(3, &[9, 33], Kind::Float);
+    let (plain, _) = linears(true, Kind::Float);
+    let vs = nn::VarStore::new(Device::Cpu);
+    let svgd = svgd(Granularity::Element);
+    let hatted = seeded(1, || svgd.linear(vs.root(), 33, 17, Default::default()));
+    let gradient = |layer: &dyn Module, weight: &Tensor| {
+        let mut old = weight.grad();
+        if old.defined() {
+            let _ = old.zero_();
+        }
+        layer.forward(&input).square().mean(None).backward();
+        weight.grad().copy()
+    };
+    let vanilla = gradient(&plain, &plain.ws);
+    let first = gradient(&hatted, &hatted.ws);
+    assert!(!same_bits(&vanilla, &first), "SVGD changed nothing");
+    let moment = hatted.second_moment().unwrap();
+
+    svgd.set_enabled(false);
+    assert!(!svgd.is_enabled());
+    assert_same_bits(&vanilla, &gradient(&hatted, &hatted.ws), "weight gradient");
+    assert_same_bits(&moment, &hatted.second_moment().unwrap(), "second moment");
+
+    svgd.set_enabled(true);
+    assert!(!same_bits(&vanilla, &gradient(&hatted, &hatted.ws)));
+    assert!(!same_bits(&moment, &hatted.second_moment().unwrap()));
+}
+
+#[test]
+fn set_scale_multiplies_the_virtual_gradient() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let svgd = svgd(Granularity::Element);
+    let layer = svgd.linear(vs.root(), 33, 17, Default::default());
+    let input = noise(3, &[9, 33], Kind::Float);
+    let gradient = |scale: f64| {
+        svgd.reset();
+        svgd.set_scale(scale);
+        let loss = layer.forward(&input).square().mean(None);
+        Tensor::run_backward(&[loss], &[&layer.ws], false, false).remove(0)
+    };
+    assert_same_bits(&(gradient(0.25) * 8.0), &gradient(2.0), "scaled by a power of two");
+    assert_eq!(svgd.config().scale, 2.0);
+}
+
+#[test]
+fn input_gradient_agrees_with_finite_differences() {
+    let options = (Kind::Double, Device::Cpu);
+    let conv_weight = leaf(&noise(4, &[4, 3, 3, 3], Kind::Double));
+    let linear_weight = leaf(&noise(5, &[2, 4], Kind::Double));
+    let (r_conv, r_linear) = (Tensor::zeros([4, 5, 5], options), Tensor::zeros([2], options));
+    let hyper = Hyperparameters::default();
+    let loss = |input: &Tensor| {
+        let same = Convolution { padding: [1, 1], ..Default::default() };
+        let features = functional::conv2d(input, &conv_weight, None, &r_conv, same, hyper).unwrap();
+        let pooled = features.tanh().mean_dim([2i64, 3].as_slice(), false, Kind::Double);
+        functional::linear(&pooled, &linear_weight, None, &r_linear, hyper).unwrap().square().sum(Kind::Double)
+    };
+    let input = leaf(&noise(6, &[2, 3, 5, 5], Kind::Double));
+    loss(&input).backward();
+    let (step, flat) = (1e-6, input.detach().view([-1]));
+    for index in [0, 17, 60, 101, 149] {
+        let shifted = |by: f64| {
+            let shifted = flat.copy();
+            let _ = shifted.i(index).g_add_scalar_(by);
+            loss(&shifted.view([2, 3, 5, 5])).double_value(&[])
+        };
+        let numeric = (shifted(step) - shifted(-step)) / (2.0 * step);
+        let analytic = input.grad().view([-1]).double_value(&[index]);
+        assert!((numeric - analytic).abs() < 1e-7, "element {index}: {numeric} by differences, {analytic} by backward");
+    }
+}
+
+#[test]
+fn row_scaling_equals_the_materialised_virtual_gradient() {
+    let options = (Kind::Double, Device::Cpu);
+    let hyper = Hyperparameters { virtual_bias: true, ..Default::default() };
+    let input = noise(4, &[6, 4, 7, 7], Kind::Double);
+    let (weight, bias) = (leaf(&noise(5, &[8, 2, 3, 3], Kind::Double)), leaf(&noise(6, &[8], Kind::Double)));
+    let grad_output = noise(7, &[6, 8, 5, 5], Kind::Double);
+    let grouped = Convolution { groups: 2, ..Default::default() };
+    let (moment, materialised_moment) = (Tensor::zeros([8], options), Tensor::zeros([8], options));
+    for _ in 0..3 {
+        let output = functional::conv2d(&input, &weight, Some(&bias), &moment, grouped, hyper).unwrap();
+        let got = Tensor::run_backward(&[(output * &grad_output).sum(Kind::Double)], &[&weight, &bias], false, false);
+        // The same through an explicit t, and the plain convolution's own backward pass.
+        let t = functional::virtual_grad(&grad_output, &materialised_moment, hyper).unwrap();
+        let plain = input.conv2d(&weight, Some(&bias), [1, 1], [0, 0], [1, 1], 2);
+        let expected = Tensor::run_backward(&[(plain * t).sum(Kind::Double)], &[&weight, &bias], false, false);
+        for (got, expected) in got.iter().zip(&expected) {
+            assert!(got.allclose(expected, 1e-12, 1e-14, false), "{got} {expected}");
+        }
+        assert_same_bits(&moment, &materialised_moment, "second moment");
+    }
+}
+
+#[test]
+fn channel_granularity_has_one_value_per_channel_and_fits_any_image() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let layer = svgd(Granularity::Channel).conv2d(vs.root(), 3, 5, 3, Default::default());
+    for side in [8, 12, 5] {
+        layer.forward(&noise(3, &[2, 3, side, side], Kind::Float)).square().mean(None).backward();
+        assert_eq!(layer.second_moment().unwrap().size(), [5]);
+    }
+}
+
+#[test]
+fn element_granularity_refuses_a_changed_image_size_until_it_is_reset() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let svgd = svgd(Granularity::Element);
+    let layer = svgd.conv2d(vs.root() / "conv1", 3, 5, 3, Default::default());
+    let train = |side: i64| layer.f_forward(&noise(3, &[2, 3, side, side], Kind::Float));
+    train(8).unwrap().square().mean(None).backward();
+    assert_eq!(layer.second_moment().unwrap().size(), [5, 6, 6]);
+    let moment = layer.second_moment().unwrap();
+
+    let error = train(12).unwrap_err().to_string();
+    for part in ["layer 'conv1'", "svgd::conv2d", "'second_moment'", "[5, 10, 10]", "[5, 6, 6]", "Granularity::Channel"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    assert_same_bits(&moment, &layer.second_moment().unwrap(), "second moment");
+    // Without gradients any size will do.
+    assert_eq!(tch::no_grad(|| train(12)).unwrap().size(), [2, 5, 10, 10]);
+
+    svgd.reset();
+    assert!(layer.second_moment().is_none());
+    train(12).unwrap().square().mean(None).backward();
+    assert_eq!(layer.second_moment().unwrap().size(), [5, 10, 10]);
+}
+
+#[test]
+fn per_example_statistics_are_those_of_the_summed_loss() {
+    let input = noise(3, &[8, 33], Kind::Double);
+    let moment = |batch_gradient, reduce: fn(&Tensor) -> Tensor| {
+        let mut vs = nn::VarStore::new(Device::Cpu);
+        let svgd = Svgd::new(SvgdConfig { batch_gradient, ..Default::default() }).unwrap();
+        let layer = seeded(2, || svgd.linear(vs.root(), 33, 17, Default::default()));
+        vs.double();
+        reduce(&layer.forward(&input).square().sum_dim_intlist(1i64, false, Kind::Double)).backward();
+        layer.second_moment().unwrap()
+    };
+    let per_example = moment(BatchGradient::PerExample, |losses| losses.mean(Kind::Double));
+    let of_the_sum = moment(BatchGradient::AsReceived, |losses| losses.sum(Kind::Double));
+    // A batch of 8: k is a power of two, and the two agree to the bit.
+    assert_same_bits(&per_example, &of_the_sum, "second moment");
+    let as_received = moment(BatchGradient::AsReceived, |losses| losses.mean(Kind::Double));
+    assert_same_bits(&(as_received * 64.0), &per_example, "second moment times n squared");
+}
+
+#[test]
+fn a_loss_scale_cancels_to_the_bit() {
+    for granularity in [Granularity::Element, Granularity::Channel] {
+        let run = |loss_scale: f64| {
+            let vs = nn::VarStore::new(Device::Cpu);
+            let svgd = svgd(granularity);
+            let conv = seeded(2, || svgd.conv2d(vs.root() / "conv", 3, 5, 3, Default::default()));
+            let fc = seeded(3, || svgd.linear(vs.root() / "fc", 5 * 36, 4, Default::default()));
+            svgd.set_loss_scale(loss_scale).unwrap();
+            for _ in 0..3 {
+                let features = conv.forward(&noise(3, &[2, 3, 8, 8], Kind::Float)).relu().flatten(1, -1);
+                let loss = fc.forward(&features).square().mean(None) * loss_scale;
+                for mut variable in vs.trainable_variables() {
+                    variable.zero_grad();
+                }
+                loss.backward();
+            }
+            let unscaled = [&conv.ws, &fc.ws].map(|w| w.grad() / loss_scale);
+            (conv.second_moment().unwrap(), fc.second_moment().unwrap(), unscaled)
+        };
+        let (a, b) = (run(1.0), run(65536.0));
+        assert_same_bits(&a.0, &b.0, "second moment of the convolution");
+        assert_same_bits(&a.1, &b.1, "second moment of the linear layer");
+        for (a, b) in a.2.iter().zip(&b.2) {
+            assert_same_bits(a, b, "unscaled virtual gradient");
+        }
+    }
+}
+
+/// One training pass of a functional linear layer; returns the gradients of input and weight where they are defined.
+fn linear_pass(input: &Tensor, weight: &Tensor, moment: &Tensor) {
+    functional::linear(input, weight, None, moment, Hyperparameters::default()).unwrap().square().mean(None).backward();
+}
+
+#[test]
+fn frozen_weight_leaves_state_untouched() {
+    let moment = zeros(&[17], Kind::Float);
+    let (input, frozen) = (leaf(&noise(3, &[9, 33], Kind::Float)), noise(3, &[17, 33], Kind::Float));
+    linear_pass(&input, &frozen, &moment);
+    assert_eq!(moment.abs().max().double_value(&[]), 0.0);
+    // Its input still gets the true gradient.
+    let plain = leaf(&input);
+    plain.linear(&frozen, None::<&Tensor>).square().mean(None).backward();
+    assert_same_bits(&plain.grad(), &input.grad(), "input gradient");
+
+    // The same for a convolution, and for a layer of a frozen VarStore.
+    let moment = zeros(&[5, 6, 6], Kind::Float);
+    let image = leaf(&noise(3, &[2, 3, 8, 8], Kind::Float));
+    let kernel = noise(3, &[5, 3, 3, 3], Kind::Float);
+    let (geometry, hyper) = (Convolution::default(), Hyperparameters::default());
+    functional::conv2d(&image, &kernel, None, &moment, geometry, hyper).unwrap().square().mean(None).backward();
+    assert_eq!(moment.abs().max().double_value(&[]), 0.0);
+    assert!(image.grad().defined());
+    let mut vs = nn::VarStore::new(Device::Cpu);
+    let layer = svgd(Granularity::Element).linear(vs.root(), 33, 17, Default::default());
+    vs.freeze();
+    layer.forward(&leaf(&noise(3, &[9, 33], Kind::Float))).square().mean(None).backward();
+    assert!(layer.second_moment().is_none());
+}
+
+#[test]
+fn a_weight_that_needs_no_gradient_in_this_pass_leaves_state_untouched() {
+    let moment = zeros(&[17], Kind::Float);
+    let (input, weight) = (leaf(&noise(3, &[9, 33], Kind::Float)), leaf(&noise(3, &[17, 33], Kind::Float)));
+    let loss = functional::linear(&input, &weight, None, &moment, Hyperparameters::default()).unwrap().square().mean(None);
+    Tensor::run_backward(&[&loss], &[&input], true, false);
+    assert_eq!(moment.abs().max().double_value(&[]), 0.0, "only the input's gradient was asked for");
+    Tensor::run_backward(&[&loss], &[&weight], false, false);
+    assert!(moment.min().double_value(&[]) > 0.0);
+}
+
+#[test]
+fn no_grad_leaves_state_untouched() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let layer = svgd(Granularity::Element).linear(vs.root(), 33, 17, Default::default());
+    let input = noise(3, &[9, 33], Kind::Float);
+    let value = tch::no_grad(|| layer.forward(&input));
+    assert!(layer.second_moment().is_none());
+    assert!(!value.requires_grad());
+    let moment = zeros(&[17], Kind::Float);
+    let hyper = Hyperparameters::default();
+    let direct = tch::no_grad(|| functional::linear(&input, &layer.ws, layer.bs.as_ref(), &moment, hyper)).unwrap();
+    assert_same_bits(&value, &direct, "forward value");
+    assert!(!direct.requires_grad());
+}
+
+#[test]
+fn a_shared_layer_updates_its_state_once_per_use_in_backward_order() {
+    let (out, kind) = (3, Kind::Double);
+    let weight = leaf(&random(1, &[out, out], kind));
+    let moment = zeros(&[out], kind);
+    let hyper = Hyperparameters::default();
+    let input = random(2, &[4, out], kind);
+    let hidden = functional::linear(&input, &weight, None, &moment, hyper).unwrap();
+    let output = functional::linear(&hidden, &weight, None, &moment, hyper).unwrap();
+    output.sum(kind).backward();
+
+    // The last use comes first in backward: its output has the gradient 1, the first use's has 1ᵀ W.
+    let mut expected = ndarray::Array3::zeros((out as usize, 1, 1));
+    let ones = to_array(&Tensor::ones([4, out, 1, 1], (kind, Device::Cpu))).into_dimensionality().unwrap();
+    let through = Tensor::ones([4, out], (kind, Device::Cpu)).matmul(&weight.detach()).view([4, out, 1, 1]);
+    virtual_grad(&ones, &mut expected, Share::Nothing, hyper);
+    virtual_grad(&to_array(&through).into_dimensionality().unwrap(), &mut expected, Share::Nothing, hyper);
+    assert_close(&moment, &expected.into_shape_with_order(out as usize).unwrap(), kind, "second moment");
+}
+
+#[test]
+fn a_retained_graph_updates_its_state_at_every_pass() {
+    let moment = zeros(&[17], Kind::Float);
+    let (input, weight) = (noise(3, &[9, 33], Kind::Float), leaf(&noise(3, &[17, 33], Kind::Float)));
+    let loss = functional::linear(&input, &weight, None, &moment, Hyperparameters::default()).unwrap().square().mean(None);
+    Tensor::run_backward(&[&loss], &[&weight], true, false);
+    let once = moment.copy();
+    Tensor::run_backward(&[&loss], &[&weight], false, false);
+    // r, then 0.9 r + r: the statistic is the same.
+    let expected = &once * 1.9;
+    assert!(moment.allclose(&expected, 1e-6, 0.0, false), "{moment} {expected}");
+}
+
+#[test]
+fn double_backward_is_refused() {
+    let hyper = Hyperparameters::default();
+    let moment = zeros(&[17], Kind::Float);
+    let (input, weight) = (leaf(&noise(3, &[9, 33], Kind::Float)), leaf(&noise(3, &[17, 33], Kind::Float)));
+    let linear = functional::linear(&input, &weight, None, &moment, hyper).unwrap().square().mean(None);
+
+    let moment = zeros(&[5, 6, 6], Kind::Float);
+    let (image, kernel) = (leaf(&noise(3, &[2, 3, 8, 8], Kind::Float)), leaf(&noise(3, &[5, 3, 3, 3], Kind::Float)));
+    let convolved = functional::conv2d(&image, &kernel, None, &moment, Convolution::default(), hyper).unwrap();
+    let conv = convolved.square().mean(None);
+
+    for (op, loss, leaves) in [("svgd::linear", linear, [&input, &weight]), ("svgd::conv2d", conv, [&image, &kernel])] {
+        // The first pass works, with create_graph too.
+        let gradients = Tensor::f_run_backward(&[&loss], &leaves, true, true).unwrap();
+        for gradient in &gradients {
+            assert!(gradient.defined());
+            let error = Tensor::f_run_backward(&[gradient.sum(Kind::Float)], &leaves[..1], true, false).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(op) && text.contains("double backward is not supported"), "{text}");
+        }
+    }
+    let gradient = leaf(&noise(3, &[4, 3], Kind::Float));
+    let t = functional::virtual_grad(&gradient, &zeros(&[3], Kind::Float), hyper).unwrap();
+    let error = t.sum(Kind::Float).f_backward().unwrap_err().to_string();
+    assert!(error.contains("svgd::virtual_grad: double backward is not supported"), "{error}");
+}
+
+#[test]
+fn an_empty_batch_leaves_state_untouched() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    for granularity in [Granularity::Element, Granularity::Channel] {
+        for batch_gradient in [BatchGradient::AsReceived, BatchGradient::PerExample] {
+            let config = SvgdConfig { granularity, batch_gradient, ..Default::default() };
+            let layer = Svgd::new(config).unwrap().conv2d(vs.root(), 3, 5, 3, Default::default());
+            layer.forward(&noise(3, &[0, 3, 8, 8], Kind::Float)).sum(Kind::Float).backward();
+            assert_eq!(layer.second_moment().unwrap().abs().max().double_value(&[]), 0.0);
+            assert_eq!(layer.ws.grad().abs().max().double_value(&[]), 0.0);
+            layer.forward(&noise(3, &[2, 3, 8, 8], Kind::Float)).square().mean(None).backward();
+            assert!(layer.second_moment().unwrap().min().double_value(&[]) > 0.0);
+        }
+    }
+}
+
+#[test]
+fn a_non_finite_gradient_is_seen_but_does_not_enter_the_state() {
+    for kind in [Kind::Float, Kind::BFloat16] {
+        for bad in [f64::INFINITY, f64::NAN] {
+            for (size, moment_size) in [([4, 3, 2, 2], vec![3, 2, 2]), ([4, 3, 2, 2], vec![3])] {
+                let gradient = random(1, &size, kind);
+                let moment = Tensor::ones(&moment_size, (Kind::Float, Device::Cpu));
+                let untouched = moment.copy();
+                let _ = gradient.i((2, 1, 0, 1)).fill_(bad);
+                for composed in [false, true] {
+                    let moment = moment.copy();
+                    let run = if composed { functional::virtual_grad_composed } else { functional::virtual_grad };
+                    let t = run(&gradient, &moment, Hyperparameters::default()).unwrap();
+                    assert!(!t.double_value(&[2, 1, 0, 1]).is_finite(), "{kind:?} {bad} {moment_size:?}");
+                    assert_eq!(moment.isfinite().all().int64_value(&[]), 1);
+                    let index: &[i64] = if moment_size.len() == 1 { &[1] } else { &[1, 0, 1] };
+                    assert_eq!(moment.double_value(index), 1.0, "{kind:?} {bad} {moment_size:?} {composed}");
+                    assert!(!same_bits(&moment, &untouched), "the other values were updated");
+                }
+            }
+        }
+    }
+    // Through a layer: the weight's gradient shows it, the state goes on.
+    let moment = zeros(&[2], Kind::Float);
+    let weight = leaf(&random(1, &[2, 3], Kind::Float));
+    let output = functional::linear(&random(2, &[4, 3], Kind::Float), &weight, None, &moment, Hyperparameters::default());
+    (output.unwrap() * Tensor::from_slice(&[f32::INFINITY, 1.0])).sum(Kind::Float).backward();
+    assert!(!weight.grad().i(0).isfinite().all().int64_value(&[]).eq(&1));
+    assert_eq!(weight.grad().i(1).isfinite().all().int64_value(&[]), 1);
+    assert_eq!(moment.double_value(&[0]), 0.0);
+    assert!(moment.double_value(&[1]) > 0.0);
+}
+
+#[test]
+fn autocast_casts_the_values_and_leaves_the_state_in_float() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let svgd = svgd(Granularity::Element);
+    let conv = svgd.conv2d(vs.root() / "conv", 3, 5, 3, Default::default());
+    let fc = svgd.linear(vs.root() / "fc", 180, 4, Default::default());
+    let input = noise(3, &[2, 3, 8, 8], Kind::Float);
+    let (hatted, plain) = tch_svgd::testing::cpu_autocast(|| {
+        let hatted = fc.forward(&conv.forward(&input).flatten(1, -1));
+        let features = input.conv2d(&conv.ws, conv.bs.as_ref(), [1, 1], [0, 0], [1, 1], 1).flatten(1, -1);
+        (hatted, features.linear(&fc.ws, fc.bs.as_ref()))
+    })
+    .unwrap();
+    assert_eq!(hatted.kind(), Kind::BFloat16);
+    assert_same_bits(&hatted, &plain, "forward value");
+    hatted.to_kind(Kind::Float).square().mean(None).backward();
+    assert_eq!(conv.ws.grad().kind(), Kind::Float);
+    for moment in [conv.second_moment().unwrap(), fc.second_moment().unwrap()] {
+        assert_eq!(moment.kind(), Kind::Float);
+        assert!(moment.min().double_value(&[]) > 0.0);
+    }
+}
+
+#[test]
+fn state_follows_the_weight_to_another_kind() {
+    let mut vs = nn::VarStore::new(Device::Cpu);
+    let svgd = svgd(Granularity::Element);
+    let layer = svgd.linear(vs.root(), 33, 17, Default::default());
+    layer.forward(&noise(3, &[9, 33], Kind::Float)).square().mean(None).backward();
+    let before = layer.second_moment().unwrap();
+    for mut variable in vs.trainable_variables() {
+        variable.zero_grad();
+    }
+    vs.double();
+    let _ = layer.forward(&noise(3, &[9, 33], Kind::Double));
+    let after = layer.second_moment().unwrap();
+    assert_eq!(after.kind(), Kind::Double);
+    assert_same_bits(&before.to_kind(Kind::Double), &after, "second moment");
+}

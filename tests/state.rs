@@ -1,0 +1,291 @@
+//! What is saved, and that training goes on from it to the bit.
+
+mod common;
+
+use common::*;
+use std::path::Path;
+use tch::nn::{self, Module, OptimizerConfig};
+use tch::{Device, Kind, Tensor};
+use tch_svgd::{Error, Granularity, Layers, Plain, Svgd, SvgdConfig};
+
+#[derive(Debug)]
+struct Net {
+    conv: Box<dyn Module>,
+    fc: Box<dyn Module>,
+}
+
+impl Net {
+    fn new<L: Layers>(layers: &L, p: &nn::Path) -> Self {
+        let config = nn::ConvConfig { padding: 1, ..Default::default() };
+        Net {
+            conv: Box::new(layers.conv2d(p / "conv", 3, 5, 3, config)),
+            fc: Box::new(layers.linear(p / "fc", 5 * 36, 4, Default::default())),
+        }
+    }
+}
+
+impl Module for Net {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        self.fc.forward(&self.conv.forward(xs).relu().flatten(1, -1))
+    }
+}
+
+/// A hatted model, its state and its optimizer.
+struct Training {
+    vs: nn::VarStore,
+    svgd: Svgd,
+    net: Net,
+}
+
+impl Training {
+    fn new(granularity: Granularity) -> Self {
+        let vs = nn::VarStore::new(Device::Cpu);
+        let svgd = Svgd::new(SvgdConfig { granularity, ..Default::default() }).unwrap();
+        let net = seeded(1, || Net::new(&svgd, &vs.root()));
+        Training { vs, svgd, net }
+    }
+
+    fn steps(&self, steps: std::ops::Range<i64>) {
+        let mut optimizer = nn::Sgd::default().build(&self.vs, 0.3).unwrap();
+        for step in steps {
+            let images = noise(100 + step, &[8, 3, 6, 6], Kind::Float);
+            let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 0, 1, 2, 3]);
+            optimizer.backward_step(&self.net.forward(&images).cross_entropy_for_logits(&labels));
+        }
+    }
+}
+
+fn assert_same_weights(a: &nn::VarStore, b: &nn::VarStore) {
+    let other = b.variables();
+    for (name, variable) in a.variables() {
+        assert_same_bits(&variable, &other[&name], &name);
+    }
+}
+
+#[test]
+fn training_resumes_to_the_bit() {
+    for granularity in [Granularity::Element, Granularity::Channel] {
+        let folder = tempfile::tempdir().unwrap();
+        let (weights, state) = (folder.path().join("weights.safetensors"), folder.path().join("svgd.safetensors"));
+        let uninterrupted = Training::new(granularity);
+        uninterrupted.steps(0..5);
+        uninterrupted.vs.save(&weights).unwrap();
+        uninterrupted.svgd.save(&state).unwrap();
+        uninterrupted.steps(5..10);
+
+        let mut resumed = Training::new(granularity);
+        resumed.vs.load(&weights).unwrap();
+        resumed.svgd.load(&state).unwrap();
+        resumed.steps(5..10);
+        assert_same_weights(&uninterrupted.vs, &resumed.vs);
+
+        // The state matters: without it the weights are others.
+        let mut forgetful = Training::new(granularity);
+        forgetful.vs.load(&weights).unwrap();
+        forgetful.steps(5..10);
+        assert!(!same_bits(&forgetful.vs.variables()["fc.weight"], &resumed.vs.variables()["fc.weight"]));
+    }
+}
+
+#[test]
+fn state_before_the_first_step_is_saved_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("svgd.safetensors");
+    let fresh = Training::new(Granularity::Element);
+    assert_eq!(fresh.svgd.state_bytes(), 0);
+    fresh.svgd.save(&state).unwrap();
+    let trained = Training::new(Granularity::Element);
+    trained.steps(0..2);
+    assert_eq!(trained.svgd.state_bytes(), 4 * (5 * 36 + 4));
+    trained.svgd.load(&state).unwrap();
+    assert_eq!(trained.svgd.state_bytes(), 0);
+}
+
+#[test]
+fn double_state_is_saved_as_double() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("svgd.safetensors");
+    let make = || {
+        let mut vs = nn::VarStore::new(Device::Cpu);
+        let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+        let layer = seeded(1, || svgd.linear(vs.root(), 6, 3, Default::default()));
+        vs.double();
+        (vs, svgd, layer)
+    };
+    let (_vs, svgd, layer) = make();
+    layer.forward(&noise(1, &[4, 6], Kind::Double)).square().mean(None).backward();
+    svgd.save(&state).unwrap();
+    let (_vs, other_svgd, other) = make();
+    other_svgd.load(&state).unwrap();
+    assert_same_bits(&layer.second_moment().unwrap(), &other.second_moment().unwrap(), "second moment");
+    assert_eq!(other.second_moment().unwrap().kind(), Kind::Double);
+}
+
+#[test]
+fn a_plain_checkpoint_loads_into_the_hatted_model_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["weights.safetensors", "weights.ot"] {
+        let path = folder.path().join(file);
+        let mut plain = nn::VarStore::new(Device::Cpu);
+        let plain_net = seeded(7, || Net::new(&Plain, &plain.root()));
+        let mut hatted = Training::new(Granularity::Element);
+        let image = noise(3, &[2, 3, 6, 6], Kind::Float);
+
+        plain.save(&path).unwrap();
+        hatted.vs.load(&path).unwrap();
+        assert_same_weights(&plain, &hatted.vs);
+        assert_same_bits(&plain_net.forward(&image), &hatted.net.forward(&image), "forward value");
+
+        hatted.steps(0..2);
+        hatted.vs.save(&path).unwrap();
+        plain.load(&path).unwrap();
+        assert_same_weights(&plain, &hatted.vs);
+        assert_eq!(plain.len(), hatted.vs.len(), "the accumulators are not in the VarStore");
+    }
+}
+
+#[test]
+fn the_same_seed_initialises_plain_and_hatted_layers_alike() {
+    let (plain, hatted) = (nn::VarStore::new(Device::Cpu), nn::VarStore::new(Device::Cpu));
+    let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+    let uniform = nn::Init::Uniform { lo: -2.0, up: 3.0 };
+    let configs = [
+        nn::LinearConfig::default(),
+        nn::LinearConfig { bias: false, ..Default::default() },
+        nn::LinearConfig { ws_init: uniform, bs_init: Some(uniform), bias: true },
+    ];
+    seeded(4, || {
+        for (i, config) in configs.into_iter().enumerate() {
+            nn::linear(plain.root() / i, 7, 5, config);
+        }
+        nn::conv2d(plain.root() / "conv", 4, 6, 3, nn::ConvConfig { bs_init: uniform, groups: 2, ..Default::default() });
+        nn::conv(plain.root() / "rect", 4, 6, [2, 5], nn::ConvConfigND::<[i64; 2]>::default());
+    });
+    seeded(4, || {
+        for (i, config) in configs.into_iter().enumerate() {
+            svgd.linear(hatted.root() / i, 7, 5, config);
+        }
+        svgd.conv2d(hatted.root() / "conv", 4, 6, 3, nn::ConvConfig { bs_init: uniform, groups: 2, ..Default::default() });
+        svgd.conv(hatted.root() / "rect", 4, 6, [2, 5], nn::ConvConfigND::default());
+    });
+    assert_eq!(plain.len(), hatted.len());
+    assert_same_weights(&plain, &hatted);
+}
+
+#[test]
+fn two_layers_of_one_name_keep_their_own_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("svgd.safetensors");
+    let (a, b) = (nn::VarStore::new(Device::Cpu), nn::VarStore::new(Device::Cpu));
+    let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+    let first = svgd.linear(a.root() / "fc", 6, 3, Default::default());
+    let second = svgd.linear(b.root() / "fc", 6, 2, Default::default());
+    for layer in [&first, &second] {
+        layer.forward(&noise(1, &[4, 6], Kind::Float)).square().mean(None).backward();
+    }
+    svgd.save(&state).unwrap();
+    let moments = [&first, &second].map(|layer| layer.second_moment().unwrap());
+    svgd.reset();
+    svgd.load(&state).unwrap();
+    assert_same_bits(&moments[0], &first.second_moment().unwrap(), "fc");
+    assert_same_bits(&moments[1], &second.second_moment().unwrap(), "fc__1");
+    let file = std::fs::read(&state).unwrap();
+    assert_eq!(safetensors::SafeTensors::deserialize(&file).unwrap().names().len(), 2);
+}
+
+/// Loading fails with a text that has all the parts, and changes nothing.
+#[track_caller]
+fn check_refused(training: &Training, path: &Path, parts: &[&str]) {
+    let before = training.svgd.state_bytes();
+    let copy = tempfile::NamedTempFile::new().unwrap();
+    training.svgd.save(copy.path()).unwrap();
+    let saved = std::fs::read(copy.path()).unwrap();
+    let error = training.svgd.load(path).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, Error::State { .. } | Error::Io { .. }), "{text}");
+    for part in parts.iter().copied().chain([path.to_str().unwrap()]) {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+    training.svgd.save(copy.path()).unwrap();
+    assert_eq!(saved, std::fs::read(copy.path()).unwrap(), "the state changed");
+    assert_eq!(before, training.svgd.state_bytes());
+}
+
+#[test]
+fn damaged_and_foreign_files_are_refused_and_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let training = Training::new(Granularity::Element);
+    training.steps(0..2);
+    training.svgd.save(path("good")).unwrap();
+    let good = std::fs::read(path("good")).unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(path(name), bytes).unwrap();
+        path(name)
+    };
+
+    check_refused(&training, &path("missing"), &[]);
+    for length in [0, 4, 8, 50, good.len() / 2, good.len() - 1] {
+        check_refused(&training, &write("truncated", &good[..length]), &["save it again"]);
+    }
+    check_refused(&training, &write("longer", &[&good[..], b"x"].concat()), &["save it again"]);
+    check_refused(&training, &write("text", b"{\"not\": \"tensors\"}"), &["expected a safetensors file"]);
+    let mut huge = good.clone();
+    huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    check_refused(&training, &write("huge header", &huge), &["expected a safetensors file"]);
+
+    // Bytes that are no second moment.
+    for bad in [f32::NAN, f32::INFINITY, -1.0] {
+        let mut damaged = good.clone();
+        let end = damaged.len();
+        damaged[end - 4..].copy_from_slice(&bad.to_le_bytes());
+        check_refused(&training, &write("damaged", &damaged), &["layer 'fc'", "finite values >= 0"]);
+    }
+
+    // The weights of the same model.
+    training.vs.save(path("weights.safetensors")).unwrap();
+    check_refused(&training, &path("weights.safetensors"), &["Svgd::save", "VarStore::load"]);
+
+    // The state of other models.
+    let channel = Training::new(Granularity::Channel);
+    channel.steps(0..1);
+    channel.svgd.save(path("channel")).unwrap();
+    check_refused(&training, &path("channel"), &["layer 'conv'", "[5, h, w]", "[5]", "Granularity"]);
+    let other = Svgd::new(SvgdConfig::default()).unwrap();
+    let vs = nn::VarStore::new(Device::Cpu);
+    other.linear(vs.root() / "fc", 180, 4, Default::default());
+    other.linear(vs.root() / "extra", 180, 4, Default::default());
+    other.save(path("other")).unwrap();
+    check_refused(&training, &path("other"), &["lacks [\"conv\"]", "\"extra\""]);
+
+    training.svgd.load(path("good")).unwrap();
+}
+
+#[test]
+fn saving_replaces_the_file_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("svgd.safetensors");
+    let training = Training::new(Granularity::Element);
+    training.steps(0..1);
+    training.svgd.save(&path).unwrap();
+    training.steps(1..2);
+    training.svgd.save(&path).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the file");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, b"").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&plain), "the permissions of any new file");
+    }
+    let error = training.svgd.save(folder.path().join("no such folder").join("file")).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    // A folder is in the way: the error leaves no debris.
+    let blocked = folder.path().join("blocked");
+    std::fs::create_dir_all(blocked.join("inside")).unwrap();
+    let count = || std::fs::read_dir(folder.path()).unwrap().count();
+    let before = count();
+    assert!(matches!(training.svgd.save(&blocked), Err(Error::Io { .. })));
+    assert_eq!(before, count());
+}
