@@ -34,8 +34,7 @@ std::unique_ptr<at::Tensor> linear(const at::Tensor& input, const at::Tensor& we
 std::unique_ptr<at::Tensor> conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                                    const at::Tensor& second_moment, const Convolution& c, const Hyperparameters& h) {
   return boxed(svgd::conv2d(input, weight, optional(bias), second_moment, symbolic(c.stride), symbolic(c.padding),
-                            symbolic(c.dilation), c.groups, h.scale, h.decay, h.eps, h.gradient_scale,
-                            h.virtual_bias));
+                            symbolic(c.dilation), c.groups, h.scale, h.decay, h.eps, h.gradient_scale, h.virtual_bias));
 }
 
 std::unique_ptr<at::Tensor> virtual_grad(const at::Tensor& grad_output, const at::Tensor& second_moment,
@@ -71,10 +70,10 @@ bool set_cpu_autocast(bool enabled) {
 
 rust::Vec<Operator> operators() {
   // The keys that decide where a call goes; a computed entry counts, since that is what runs.
-  static constexpr c10::DispatchKey kKeys[] = {
-      c10::DispatchKey::CPU,         c10::DispatchKey::CUDA,         c10::DispatchKey::Meta,
-      c10::DispatchKey::AutogradCPU, c10::DispatchKey::AutogradCUDA, c10::DispatchKey::AutocastCPU,
-      c10::DispatchKey::AutocastCUDA};
+  static constexpr c10::DispatchKey kKeys[] = {c10::DispatchKey::CPU,          c10::DispatchKey::CUDA,
+                                               c10::DispatchKey::Meta,         c10::DispatchKey::AutogradCPU,
+                                               c10::DispatchKey::AutogradCUDA, c10::DispatchKey::AutocastCPU,
+                                               c10::DispatchKey::AutocastCUDA};
   rust::Vec<Operator> operators;
   for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
     if (name.name.rfind("svgd::", 0) != 0) {

@@ -33,11 +33,15 @@ static void trycatch(Try&& call, Fail&& fail) noexcept try {
 } catch (const c10::Error& error) {
   fail(std::string("Torch\x1f") + error.what_without_backtrace());
 } catch (const std::bad_alloc&) {
-  fail("OutOfMemory\x1f" "the C++ allocator has no memory left; free some or use a smaller batch");
+  fail(
+      "OutOfMemory\x1f"
+      "the C++ allocator has no memory left; free some or use a smaller batch");
 } catch (const std::exception& error) {
   fail(std::string("Torch\x1f") + error.what());
 } catch (...) {
-  fail("Torch\x1f" "an exception that is no std::exception left libtorch");
+  fail(
+      "Torch\x1f"
+      "an exception that is no std::exception left libtorch");
 }
 
 }  // namespace rust::behavior

@@ -116,7 +116,8 @@ void check_linear(const Tensor& input, const Tensor& weight, const std::optional
   check_same(op, "input", input, "weight", weight);
   SVGD_CHECK(ShapeError, input.dim() >= 1 && input.sym_size(-1) == weight.sym_size(1), op,
              ": argument 'input': expected ", weight.sym_size(1), " features in the last dimension (weight ",
-             weight.sym_sizes(), "), got shape ", input.sym_sizes(), "; flatten the input or check in_dim of the layer");
+             weight.sym_sizes(), "), got shape ", input.sym_sizes(),
+             "; flatten the input or check in_dim of the layer");
   check_bias(op, bias, weight);
   check_second_moment_storage(op, second_moment, weight);
   SVGD_CHECK(ShapeError, second_moment.dim() == 1 && second_moment.sym_size(0) == weight.sym_size(0), op,
@@ -132,8 +133,7 @@ void check_conv2d(const Tensor& input, const Tensor& weight, const std::optional
   constexpr auto op = "svgd::conv2d";
   check_tensor(op, "weight", weight);
   check_same(op, "input", input, "weight", weight);
-  const auto output_size =
-      conv2d_output_size(input.sym_sizes(), weight.sym_sizes(), stride, padding, dilation, groups);
+  const auto output_size = conv2d_output_size(input.sym_sizes(), weight.sym_sizes(), stride, padding, dilation, groups);
   check_bias(op, bias, weight);
   check_second_moment_storage(op, second_moment, weight);
   const auto per_element = c10::SymIntArrayRef(output_size).slice(1);
@@ -165,7 +165,7 @@ void check_virtual_grad(const Tensor& grad_output, const Tensor& second_moment, 
 }
 
 // The dispatcher calls. Each looks its operator up once; the types come from the function of the same name.
-#define SVGD_OPERATOR(FUNCTION, NAME)                                                                    \
+#define SVGD_OPERATOR(FUNCTION, NAME) \
   static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("svgd::" NAME, "").typed<decltype(FUNCTION)>()
 
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& second_moment,
@@ -175,9 +175,8 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
 }
 
 Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& second_moment,
-              c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-              c10::SymInt groups, double scale, double decay, double eps, double gradient_scale,
-              bool virtual_bias) {
+              c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
+              double scale, double decay, double eps, double gradient_scale, bool virtual_bias) {
   SVGD_OPERATOR(conv2d, "conv2d");
   return op.call(input, weight, bias, second_moment, stride, padding, dilation, groups, scale, decay, eps,
                  gradient_scale, virtual_bias);
@@ -209,8 +208,8 @@ Gradients linear_backward(const Tensor& grad_output, const Tensor& input, const 
 
 Gradients conv2d_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
                           const Tensor& second_moment, c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
-                          c10::SymIntArrayRef dilation, c10::SymInt groups, double scale, double decay,
-                          double eps, double gradient_scale, bool virtual_bias, BackwardMask mask) {
+                          c10::SymIntArrayRef dilation, c10::SymInt groups, double scale, double decay, double eps,
+                          double gradient_scale, bool virtual_bias, BackwardMask mask) {
   SVGD_OPERATOR(conv2d_backward, "_conv2d_backward");
   return op.call(grad_output, input, weight, second_moment, stride, padding, dilation, groups, scale, decay, eps,
                  gradient_scale, virtual_bias, mask);

@@ -38,8 +38,8 @@ struct UnsupportedError : c10::NotImplementedError {
 };
 
 // Like TORCH_CHECK_WITH, which only knows the classes of c10.
-#define SVGD_CHECK(ERROR, CONDITION, ...)                                                                        \
-  if (C10_UNLIKELY(!(CONDITION))) {                                                                              \
+#define SVGD_CHECK(ERROR, CONDITION, ...)                                                                \
+  if (C10_UNLIKELY(!(CONDITION))) {                                                                      \
     throw ::svgd::ERROR({__func__, __FILE__, static_cast<uint32_t>(__LINE__)}, ::c10::str(__VA_ARGS__)); \
   }
 
@@ -47,9 +47,8 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
               double scale, double decay, double eps, double gradient_scale, bool virtual_bias);
 
 Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& second_moment,
-              c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-              c10::SymInt groups, double scale, double decay, double eps, double gradient_scale,
-              bool virtual_bias);
+              c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
+              double scale, double decay, double eps, double gradient_scale, bool virtual_bias);
 
 Tensor virtual_grad(const Tensor& grad_output, const Tensor& second_moment, double scale, double decay, double eps,
                     double gradient_scale);
@@ -65,8 +64,8 @@ Gradients linear_backward(const Tensor& grad_output, const Tensor& input, const 
 
 Gradients conv2d_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
                           const Tensor& second_moment, c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
-                          c10::SymIntArrayRef dilation, c10::SymInt groups, double scale, double decay,
-                          double eps, double gradient_scale, bool virtual_bias, BackwardMask mask);
+                          c10::SymIntArrayRef dilation, c10::SymInt groups, double scale, double decay, double eps,
+                          double gradient_scale, bool virtual_bias, BackwardMask mask);
 
 // The checks. Each throws one of the errors above, with a text that names the operator, the argument, what was
 // expected, what came and what to do. The first kernel that a call reaches runs them.

@@ -59,11 +59,7 @@ pub(crate) mod ffi {
             second_moment: &Tensor,
             hyperparameters: &Hyperparameters,
         ) -> Result<UniquePtr<Tensor>>;
-        fn conv2d_output_size(
-            input_size: &[i64],
-            weight_size: &[i64],
-            convolution: &Convolution,
-        ) -> Result<Vec<i64>>;
+        fn conv2d_output_size(input_size: &[i64], weight_size: &[i64], convolution: &Convolution) -> Result<Vec<i64>>;
 
         fn is_grad_enabled() -> Result<bool>;
         fn to_meta(tensor: &Tensor) -> Result<UniquePtr<Tensor>>;

@@ -114,13 +114,7 @@ pub fn linear(
     hyperparameters: Hyperparameters,
 ) -> Result<Tensor> {
     let bias = bias_or_undefined("svgd::linear", bias)?;
-    Ok(take(ffi::linear(
-        lend(input),
-        lend(weight),
-        lend(&bias),
-        lend(second_moment),
-        &hyperparameters.into(),
-    )?))
+    Ok(take(ffi::linear(lend(input), lend(weight), lend(&bias), lend(second_moment), &hyperparameters.into())?))
 }
 
 /// A 2-D convolution whose backward pass gives `weight` the virtual gradient.
@@ -189,11 +183,7 @@ pub fn conv2d(
 /// assert_eq!(second_moment.double_value(&[0]), 9.0);
 /// # Ok::<(), tch_svgd::Error>(())
 /// ```
-pub fn virtual_grad(
-    grad_output: &Tensor,
-    second_moment: &Tensor,
-    hyperparameters: Hyperparameters,
-) -> Result<Tensor> {
+pub fn virtual_grad(grad_output: &Tensor, second_moment: &Tensor, hyperparameters: Hyperparameters) -> Result<Tensor> {
     Ok(take(ffi::virtual_grad(lend(grad_output), lend(second_moment), &hyperparameters.into())?))
 }
 
@@ -205,9 +195,5 @@ pub fn virtual_grad_composed(
     second_moment: &Tensor,
     hyperparameters: Hyperparameters,
 ) -> Result<Tensor> {
-    Ok(take(ffi::virtual_grad_composed(
-        lend(grad_output),
-        lend(second_moment),
-        &hyperparameters.into(),
-    )?))
+    Ok(take(ffi::virtual_grad_composed(lend(grad_output), lend(second_moment), &hyperparameters.into())?))
 }

@@ -37,14 +37,8 @@ fn check_linear(rows: i64, fan_in: i64, out: i64, kind: Kind, strided: bool, bia
         let grad_output = random(20 + step, &[rows, out], kind);
         let output = functional::linear(&input, &weight, bias.then_some(&bs), &second_moment, hyper).unwrap();
         let plain_bias = if bias { d1(&bs) } else { Array1::zeros(out as usize) };
-        let expected = linear_step(
-            &d2(&input),
-            &d2(&weight),
-            &plain_bias,
-            &d2(&grad_output),
-            &mut expected_moment,
-            hyper,
-        );
+        let expected =
+            linear_step(&d2(&input), &d2(&weight), &plain_bias, &d2(&grad_output), &mut expected_moment, hyper);
         let mut wanted = vec![&input, &weight];
         if bias {
             wanted.push(&bs);
@@ -97,9 +91,7 @@ impl ConvCase {
         let size = conv2d_output_size(self.input.map(|n| n as usize), self.weight.map(|n| n as usize), convolution);
         let output_size = size.map(|n| n as i64);
         let (second_moment, mut expected_moment) = match share {
-            Share::Nothing => {
-                (zeros(&output_size[1..], moment_kind(kind)), Array3::zeros((size[1], size[2], size[3])))
-            }
+            Share::Nothing => (zeros(&output_size[1..], moment_kind(kind)), Array3::zeros((size[1], size[2], size[3]))),
             Share::Channel => (zeros(&output_size[1..2], moment_kind(kind)), Array3::zeros((channels, 1, 1))),
         };
         for step in 0..4 {
@@ -236,9 +228,9 @@ fn virtual_grad_follows_algorithm_1_for_every_layout_of_the_gradient() {
                     Share::Nothing => to_array(&second_moment).into_dimensionality().unwrap(),
                 };
                 let expected = virtual_grad(&d4(&gradient), &mut expected_moment, share, hyper);
-                let flat_moment = expected_moment.into_dyn().into_shape_with_order(
-                    moment_size.iter().map(|&n| n as usize).collect::<Vec<_>>(),
-                );
+                let flat_moment = expected_moment
+                    .into_dyn()
+                    .into_shape_with_order(moment_size.iter().map(|&n| n as usize).collect::<Vec<_>>());
                 let flat_moment = flat_moment.unwrap();
                 let what = format!("{kind:?} {share:?} {layout}");
                 for (name, moment, result) in [

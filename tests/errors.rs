@@ -144,7 +144,8 @@ fn conv2d_names_what_is_wrong() {
     };
     let _ = run(&|_| ()).unwrap();
     let _ = run(&|c| c.second_moment = f(&[6])).unwrap();
-    let cases: &[(&dyn Fn(&mut Conv), &str, &[&str])] = &[
+    type Case<'a> = (&'a dyn Fn(&mut Conv), &'a str, &'a [&'a str]);
+    let cases: &[Case] = &[
         (&|c| c.input = f(&[2, 5, 8, 9]), "Shape", &["'input'", "4 channels", "2 groups", "[2, 5, 8, 9]"]),
         (&|c| c.input = f(&[8, 9]), "Shape", &["'input'", "4 dimensions", "[8, 9]"]),
         (&|c| c.input = f(&[2, 4, 2, 9]), "Shape", &["'input'", "3 padded rows", "[2, 4, 2, 9]"]),
@@ -169,9 +170,8 @@ fn conv2d_names_what_is_wrong() {
 
 #[test]
 fn virtual_grad_names_what_is_wrong() {
-    let run = |gradient: Tensor, moment: Tensor| {
-        functional::virtual_grad(&gradient, &moment, Hyperparameters::default())
-    };
+    let run =
+        |gradient: Tensor, moment: Tensor| functional::virtual_grad(&gradient, &moment, Hyperparameters::default());
     for (gradient, moment, variant, parts) in [
         (f(&[4, 3]), f(&[4]), "Shape", ["'second_moment'", "[3]", "[4]"]),
         (f(&[4, 3, 2, 2]), f(&[2]), "Shape", ["'second_moment'", "[3, 2, 2]", "[2]"]),

@@ -228,7 +228,8 @@ fn element_granularity_refuses_a_changed_image_size_until_it_is_reset() {
     let moment = layer.second_moment().unwrap();
 
     let error = train(12).unwrap_err().to_string();
-    for part in ["layer 'conv1'", "svgd::conv2d", "'second_moment'", "[5, 10, 10]", "[5, 6, 6]", "Granularity::Channel"] {
+    for part in ["layer 'conv1'", "svgd::conv2d", "'second_moment'", "[5, 10, 10]", "[5, 6, 6]", "Granularity::Channel"]
+    {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
     assert_same_bits(&moment, &layer.second_moment().unwrap(), "second moment");
@@ -324,7 +325,8 @@ fn frozen_weight_leaves_state_untouched() {
 fn a_weight_that_needs_no_gradient_in_this_pass_leaves_state_untouched() {
     let moment = zeros(&[17], Kind::Float);
     let (input, weight) = (leaf(&noise(3, &[9, 33], Kind::Float)), leaf(&noise(3, &[17, 33], Kind::Float)));
-    let loss = functional::linear(&input, &weight, None, &moment, Hyperparameters::default()).unwrap().square().mean(None);
+    let loss =
+        functional::linear(&input, &weight, None, &moment, Hyperparameters::default()).unwrap().square().mean(None);
     Tensor::run_backward(&[&loss], &[&input], true, false);
     assert_eq!(moment.abs().max().double_value(&[]), 0.0, "only the input's gradient was asked for");
     Tensor::run_backward(&[&loss], &[&weight], false, false);
@@ -370,7 +372,8 @@ fn a_shared_layer_updates_its_state_once_per_use_in_backward_order() {
 fn a_retained_graph_updates_its_state_at_every_pass() {
     let moment = zeros(&[17], Kind::Float);
     let (input, weight) = (noise(3, &[9, 33], Kind::Float), leaf(&noise(3, &[17, 33], Kind::Float)));
-    let loss = functional::linear(&input, &weight, None, &moment, Hyperparameters::default()).unwrap().square().mean(None);
+    let loss =
+        functional::linear(&input, &weight, None, &moment, Hyperparameters::default()).unwrap().square().mean(None);
     Tensor::run_backward(&[&loss], &[&weight], true, false);
     let once = moment.copy();
     Tensor::run_backward(&[&loss], &[&weight], false, false);
@@ -448,7 +451,8 @@ fn a_non_finite_gradient_is_seen_but_does_not_enter_the_state() {
     // Through a layer: the weight's gradient shows it, the state goes on.
     let moment = zeros(&[2], Kind::Float);
     let weight = leaf(&random(1, &[2, 3], Kind::Float));
-    let output = functional::linear(&random(2, &[4, 3], Kind::Float), &weight, None, &moment, Hyperparameters::default());
+    let output =
+        functional::linear(&random(2, &[4, 3], Kind::Float), &weight, None, &moment, Hyperparameters::default());
     (output.unwrap() * Tensor::from_slice(&[f32::INFINITY, 1.0])).sum(Kind::Float).backward();
     assert!(!weight.grad().i(0).isfinite().all().int64_value(&[]).eq(&1));
     assert_eq!(weight.grad().i(1).isfinite().all().int64_value(&[]), 1);

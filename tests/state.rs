@@ -158,14 +158,26 @@ fn the_same_seed_initialises_plain_and_hatted_layers_alike() {
         for (i, config) in configs.into_iter().enumerate() {
             nn::linear(plain.root() / i, 7, 5, config);
         }
-        nn::conv2d(plain.root() / "conv", 4, 6, 3, nn::ConvConfig { bs_init: uniform, groups: 2, ..Default::default() });
+        nn::conv2d(
+            plain.root() / "conv",
+            4,
+            6,
+            3,
+            nn::ConvConfig { bs_init: uniform, groups: 2, ..Default::default() },
+        );
         nn::conv(plain.root() / "rect", 4, 6, [2, 5], nn::ConvConfigND::<[i64; 2]>::default());
     });
     seeded(4, || {
         for (i, config) in configs.into_iter().enumerate() {
             svgd.linear(hatted.root() / i, 7, 5, config);
         }
-        svgd.conv2d(hatted.root() / "conv", 4, 6, 3, nn::ConvConfig { bs_init: uniform, groups: 2, ..Default::default() });
+        svgd.conv2d(
+            hatted.root() / "conv",
+            4,
+            6,
+            3,
+            nn::ConvConfig { bs_init: uniform, groups: 2, ..Default::default() },
+        );
         svgd.conv(hatted.root() / "rect", 4, 6, [2, 5], nn::ConvConfigND::default());
     });
     assert_eq!(plain.len(), hatted.len());

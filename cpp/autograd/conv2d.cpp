@@ -49,8 +49,7 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
         grad_outputs[0], saved[0], saved[1], data["second_moment"].toTensor(), data["stride"].toSymIntVector(),
         data["padding"].toSymIntVector(), data["dilation"].toSymIntVector(), data["groups"].toSymInt(),
         data["scale"].toDouble(), data["decay"].toDouble(), data["eps"].toDouble(), data["gradient_scale"].toDouble(),
-        data["virtual_bias"].toBool(),
-        {ctx->needs_input_grad(0), ctx->needs_input_grad(1), ctx->needs_input_grad(2)});
+        data["virtual_bias"].toBool(), {ctx->needs_input_grad(0), ctx->needs_input_grad(1), ctx->needs_input_grad(2)});
     return gradients;
   }
 };
@@ -77,8 +76,8 @@ Gradients conv2d_backward_autograd(const Tensor& grad_output, const Tensor& inpu
   {
     at::AutoDispatchBelowADInplaceOrView below_autograd;
     std::tie(gradients[0], gradients[1], gradients[2]) =
-        conv2d_backward(grad_output, input, weight, second_moment, stride, padding, dilation, groups, scale, decay,
-                        eps, gradient_scale, virtual_bias, mask);
+        conv2d_backward(grad_output, input, weight, second_moment, stride, padding, dilation, groups, scale, decay, eps,
+                        gradient_scale, virtual_bias, mask);
   }
   gradients = refuse_double_backward("svgd::conv2d", {grad_output, input, weight}, std::move(gradients));
   return {gradients[0], gradients[1], gradients[2]};

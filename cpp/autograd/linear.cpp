@@ -37,11 +37,10 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     }
     const auto saved = ctx->get_saved_variables();
     auto& data = ctx->saved_data;
-    std::tie(gradients[0], gradients[1], gradients[2]) =
-        linear_backward(grad_outputs[0], saved[0], saved[1], data["second_moment"].toTensor(),
-                        data["scale"].toDouble(), data["decay"].toDouble(), data["eps"].toDouble(),
-                        data["gradient_scale"].toDouble(), data["virtual_bias"].toBool(),
-                        {ctx->needs_input_grad(0), ctx->needs_input_grad(1), ctx->needs_input_grad(2)});
+    std::tie(gradients[0], gradients[1], gradients[2]) = linear_backward(
+        grad_outputs[0], saved[0], saved[1], data["second_moment"].toTensor(), data["scale"].toDouble(),
+        data["decay"].toDouble(), data["eps"].toDouble(), data["gradient_scale"].toDouble(),
+        data["virtual_bias"].toBool(), {ctx->needs_input_grad(0), ctx->needs_input_grad(1), ctx->needs_input_grad(2)});
     return gradients;
   }
 };

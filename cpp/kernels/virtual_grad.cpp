@@ -1,4 +1,5 @@
-// The second moment and the virtual gradient (DESIGN §2): a CPU kernel, and the composed version for every other device.
+// The second moment and the virtual gradient (DESIGN §2): a CPU kernel, and the composed version for every other
+// device.
 //
 //     q = mean over the batch of (k g)^2;   r <- decay r + (1 - decay) q;   t = scale g / sqrt(r + eps)
 #include <ATen/Dispatch.h>
@@ -217,7 +218,8 @@ void update_second_moment_composed(const Tensor& grad_output, const Tensor& seco
   for (auto dim = second_moment.dim() + 1; dim < grad_output.dim(); ++dim) {
     averaged.push_back(dim);
   }
-  const auto scaled = grad_output.to(second_moment.scalar_type()).mul(resolve_gradient_scale(grad_output, gradient_scale));
+  const auto scaled =
+      grad_output.to(second_moment.scalar_type()).mul(resolve_gradient_scale(grad_output, gradient_scale));
   const auto mean = scaled.mul(scaled).mean(averaged, /*keepdim=*/true);
   moment.copy_(at::where(at::isfinite(mean), moment * decay + mean * (1 - decay), moment));
 }

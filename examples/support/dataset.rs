@@ -47,7 +47,10 @@ pub fn load(source: &DataSource) -> Result<Dataset> {
             if !folder.is_dir()
                 && let Err(cifar10::Unreachable(reason)) = cifar10::download(&folder)?
             {
-                println!("CIFAR-10 is not in {} and cannot be downloaded ({reason}): using the digits", folder.display());
+                println!(
+                    "CIFAR-10 is not in {} and cannot be downloaded ({reason}): using the digits",
+                    folder.display()
+                );
                 return digits::load();
             }
             cifar10::read(&folder)

@@ -30,6 +30,7 @@ pub fn load() -> Result<Dataset> {
         .expand([n, 3, 4 * SIDE, 4 * SIDE], false)
         .contiguous();
     let labels = Tensor::from_slice(&labels);
-    let split = |from: i64, to: i64| Split { images: images.slice(0, from, to, 1), labels: labels.slice(0, from, to, 1) };
+    let split =
+        |from: i64, to: i64| Split { images: images.slice(0, from, to, 1), labels: labels.slice(0, from, to, 1) };
     Ok(Dataset { name: "digits", classes: 10, flips: false, train: split(0, TRAIN), test: split(TRAIN, n) })
 }

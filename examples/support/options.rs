@@ -22,11 +22,11 @@ pub struct Options {
     pub optimizers: Vec<OptimizerKind>,
 
     /// Learning rate in the place of the paper's first-phase rates, for all optimizers.
-    #[arg(long, value_parser = positive)]
+    #[arg(long, value_parser = positive, allow_negative_numbers = true)]
     pub lr: Option<f64>,
 
     /// SVGD's scale of the virtual gradient.
-    #[arg(long, default_value_t = 0.01, value_parser = non_negative)]
+    #[arg(long, default_value_t = 0.01, value_parser = non_negative, allow_negative_numbers = true)]
     pub scale: f64,
 
     /// Passes over the training images [default: 10].

@@ -193,7 +193,8 @@ fn panel(area: &Area, label: &str, runs: &[Run], series: &[Series]) -> Result<()
         let color = Palette99::pick(index).to_rgba();
         for (number, (suffix, value)) in series.iter().enumerate() {
             let style = color.mix(if number == 0 { 1.0 } else { 0.4 }).stroke_width(2);
-            let points = run.evaluations.iter().map(|row| (row.step, value(row))).filter(|(_, value)| value.is_finite());
+            let points =
+                run.evaluations.iter().map(|row| (row.step, value(row))).filter(|(_, value)| value.is_finite());
             // A dot for each evaluation: a single one draws no line.
             chart.draw_series(points.clone().map(|point| Circle::new(point, 2, style.filled()))).map_err(drawing)?;
             chart

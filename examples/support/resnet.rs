@@ -49,7 +49,13 @@ impl Module for ResNet20 {
 }
 
 fn conv3x3<L: Layers>(layers: &L, p: nn::Path, channels: i64, out_channels: i64, stride: i64) -> L::Conv2D {
-    layers.conv2d(p, channels, out_channels, 3, nn::ConvConfig { stride, padding: 1, bias: false, ..Default::default() })
+    layers.conv2d(
+        p,
+        channels,
+        out_channels,
+        3,
+        nn::ConvConfig { stride, padding: 1, bias: false, ..Default::default() },
+    )
 }
 
 /// Batch norm, ReLU and convolution, twice, beside a shortcut.

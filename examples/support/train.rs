@@ -1,11 +1,11 @@
 //! The training loop: one optimizer, from the seed to the last evaluation.
 
+use super::Model;
 use super::dataset::{Batches, Dataset, Split, whiten};
 use super::initialise::{initialise, is_batch_norm};
 use super::options::{OptimizerKind, Options};
 use super::report::{Evaluation, Report, Run};
 use super::schedule::Schedule;
-use super::Model;
 use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::SeedableRng;

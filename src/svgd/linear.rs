@@ -65,7 +65,9 @@ impl SvgdLinear {
             None => 1,
         };
         let Some(hyperparameters) = self.shared.hyperparameters(&self.ws, rows)? else {
-            return xs.f_linear(&self.ws, self.bs.as_ref()).map_err(|error| Error::from(error).explained_by(self.probe(xs)));
+            return xs
+                .f_linear(&self.ws, self.bs.as_ref())
+                .map_err(|error| Error::from(error).explained_by(self.probe(xs)));
         };
         let second_moment = self.accumulator.second_moment(&self.ws, || Ok(vec![self.ws.size()[0]]))?;
         functional::linear(xs, &self.ws, self.bs.as_ref(), &second_moment, hyperparameters)

@@ -103,9 +103,7 @@ impl Svgd {
     pub fn new(config: SvgdConfig) -> Result<Self> {
         config.validate()?;
         let settings = Settings { config, enabled: true, loss_scale: 1.0 };
-        Ok(Self {
-            shared: Arc::new(Shared { settings: Mutex::new(settings), accumulators: Mutex::default() }),
-        })
+        Ok(Self { shared: Arc::new(Shared { settings: Mutex::new(settings), accumulators: Mutex::default() }) })
     }
 
     /// The settings as they are now.

@@ -109,8 +109,7 @@ impl Accumulators {
             }
             unique = format!("{name}__{number}");
         }
-        let accumulator =
-            Arc::new(Accumulator { name: unique.clone(), expected, second_moment: Mutex::new(None) });
+        let accumulator = Arc::new(Accumulator { name: unique.clone(), expected, second_moment: Mutex::new(None) });
         self.by_name.insert(unique, accumulator.clone());
         accumulator
     }
@@ -164,7 +163,10 @@ impl Accumulators {
             )));
         }
         let file = SafeTensors::deserialize(bytes).map_err(|reason| {
-            error(format!("expected {} tensors, got a part of them ({reason}); save it again", metadata.tensors().len()))
+            error(format!(
+                "expected {} tensors, got a part of them ({reason}); save it again",
+                metadata.tensors().len()
+            ))
         })?;
         let unknown: Vec<_> = file.names().into_iter().filter(|&name| !self.by_name.contains_key(name)).collect();
         let missing: Vec<_> = self.by_name.keys().filter(|&name| !file.names().contains(&name.as_str())).collect();
