@@ -10,7 +10,7 @@ test: libtorch
 
 # ResNet-20 with SGD and SVGD side by side, in about five minutes of computing on two cores.
 demo: libtorch
-	cargo run --release --example resnet20_cifar10 -- --optimizer sgd,svgd --steps 250 --eval-every 125 --out runs/demo
+	cargo run --release --example resnet20_cifar10 -- --optimizer sgd,svgd --steps 280 --eval-every 140 --out runs/demo
 
 CPP = $(shell git ls-files 'cpp/*.h' 'cpp/*.cpp')
 
