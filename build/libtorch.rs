@@ -16,15 +16,19 @@ pub struct Libtorch {
 impl Libtorch {
     /// Takes what torch-sys decided, so that the two can never link different copies.
     pub fn from_torch_sys() -> Result<Self, String> {
-        println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
+        for variable in ["LIBTORCH", "LIBTORCH_INCLUDE", "LIBTORCH_USE_PYTORCH"] {
+            println!("cargo:rerun-if-env-changed={variable}");
+        }
         println!("cargo:rerun-if-env-changed=LIBTORCH_BYPASS_VERSION_CHECK");
         let lib = std::env::var_os("DEP_TCH_LIBTORCH_LIB")
             .map(PathBuf::from)
             .ok_or("torch-sys did not say where libtorch is (DEP_TCH_LIBTORCH_LIB is not set)")?;
-        let root = match std::env::var_os("LIBTORCH_INCLUDE") {
-            Some(root) => PathBuf::from(root),
-            None => lib.parent().unwrap_or(&lib).to_path_buf(),
+        // torch-sys names the libraries alone: the headers are where it looks for them.
+        let chosen = match std::env::var_os("LIBTORCH_USE_PYTORCH") {
+            Some(_) => None,
+            None => std::env::var_os("LIBTORCH_INCLUDE").or_else(|| std::env::var_os("LIBTORCH")),
         };
+        let root = chosen.map(PathBuf::from).unwrap_or_else(|| lib.parent().unwrap_or(&lib).to_path_buf());
         let include = root.join("include");
         let bypass = std::env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_some();
         match check_version(&include) {

@@ -29,11 +29,5 @@ fn main() -> Result<()> {
             println!("step {step:2}: loss {:.4}", loss.double_value(&[]));
         }
     }
-
-    // A checkpoint is the weights, which a plain model can load too, and the optimizer state.
-    let folder = std::env::temp_dir();
-    vs.save(folder.join("quickstart.safetensors"))?;
-    svgd.save(folder.join("quickstart-svgd.safetensors"))?;
-    println!("saved to {}", folder.display());
     Ok(())
 }

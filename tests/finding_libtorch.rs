@@ -48,9 +48,10 @@ impl Project {
         }
         std::fs::copy(root().join("scripts/libtorch"), project.path("project/scripts/libtorch")).unwrap();
         // The ordinary tools that the script may use, and no others.
-        for tool in
-            ["bash", "env", "uname", "dirname", "mkdir", "mktemp", "rm", "mv", "ln", "chmod", "sleep", "grep", "cat"]
-        {
+        for tool in [
+            "bash", "sync", "env", "uname", "dirname", "mkdir", "mktemp", "rm", "mv", "ln", "chmod", "sleep", "grep",
+            "cat",
+        ] {
             project.link(tool);
         }
         project
@@ -128,7 +129,7 @@ fn stub_pip(project: &Project) {
         "python3",
         &format!(
             r#"if [ "$1" = - ]; then exec {python} "$@"; fi
-case "$*" in *"download --quiet"*) ;; *) exit 0 ;; esac
+case "$*" in *"pip download --no-cache-dir"*) ;; *) exit 0 ;; esac
 while [ $# -gt 0 ]; do case "$1" in --dest) dest=$2 ;; --requirement) requirement=$2 ;; esac; shift; done
 line=$(cat "$requirement")
 case "$line" in *" --hash=sha256:"????????????????????????????????????????????????????????????????) ;; *) echo "no hash: $line" >&2; exit 1 ;; esac
@@ -169,7 +170,7 @@ fn the_script_goes_on_after_a_broken_download_and_does_its_work_once() {
     assert!(refused.contains("nvidia-cuda-cupti==13.0.85 could not be fetched"), "{refused}");
     assert!(!project.libtorch().exists(), "half a libtorch must not be found");
     let cache = project.path("home/.cache/tch-svgd");
-    assert!(cache.join("wheels/torch.whl").exists(), "a complete wheel is kept");
+    assert!(cache.join("wheels-2.11.0-linux-x86_64/torch.whl").exists(), "a complete wheel is kept");
 
     std::fs::write(project.path("network"), "").unwrap();
     let text = stdout(&run(&mut project.script()));

@@ -144,7 +144,7 @@ fn switched_off_the_gradients_are_vanilla() {
 fn set_scale_multiplies_the_virtual_gradient() {
     let vs = nn::VarStore::new(Device::Cpu);
     let svgd = svgd(Granularity::Element);
-    let layer = svgd.linear(vs.root(), 33, 17, Default::default());
+    let layer = seeded(9, || svgd.linear(vs.root(), 33, 17, Default::default()));
     let input = noise(3, &[9, 33], Kind::Float);
     let gradient = |scale: f64| {
         svgd.reset();
@@ -210,7 +210,7 @@ fn row_scaling_equals_the_materialised_virtual_gradient() {
 #[test]
 fn channel_granularity_has_one_value_per_channel_and_fits_any_image() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let layer = svgd(Granularity::Channel).conv2d(vs.root(), 3, 5, 3, Default::default());
+    let layer = seeded(9, || svgd(Granularity::Channel).conv2d(vs.root(), 3, 5, 3, Default::default()));
     for side in [8, 12, 5] {
         layer.forward(&noise(3, &[2, 3, side, side], Kind::Float)).square().mean(None).backward();
         assert_eq!(layer.second_moment().unwrap().size(), [5]);
@@ -221,7 +221,7 @@ fn channel_granularity_has_one_value_per_channel_and_fits_any_image() {
 fn element_granularity_refuses_a_changed_image_size_until_it_is_reset() {
     let vs = nn::VarStore::new(Device::Cpu);
     let svgd = svgd(Granularity::Element);
-    let layer = svgd.conv2d(vs.root() / "conv1", 3, 5, 3, Default::default());
+    let layer = seeded(9, || svgd.conv2d(vs.root() / "conv1", 3, 5, 3, Default::default()));
     let train = |side: i64| layer.f_forward(&noise(3, &[2, 3, side, side], Kind::Float));
     train(8).unwrap().square().mean(None).backward();
     assert_eq!(layer.second_moment().unwrap().size(), [5, 6, 6]);
@@ -315,7 +315,7 @@ fn frozen_weight_leaves_state_untouched() {
     assert_eq!(moment.abs().max().double_value(&[]), 0.0);
     assert!(image.grad().defined());
     let mut vs = nn::VarStore::new(Device::Cpu);
-    let layer = svgd(Granularity::Element).linear(vs.root(), 33, 17, Default::default());
+    let layer = seeded(9, || svgd(Granularity::Element).linear(vs.root(), 33, 17, Default::default()));
     vs.freeze();
     layer.forward(&leaf(&noise(3, &[9, 33], Kind::Float))).square().mean(None).backward();
     assert!(layer.second_moment().is_none());
@@ -336,7 +336,7 @@ fn a_weight_that_needs_no_gradient_in_this_pass_leaves_state_untouched() {
 #[test]
 fn no_grad_leaves_state_untouched() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let layer = svgd(Granularity::Element).linear(vs.root(), 33, 17, Default::default());
+    let layer = seeded(9, || svgd(Granularity::Element).linear(vs.root(), 33, 17, Default::default()));
     let input = noise(3, &[9, 33], Kind::Float);
     let value = tch::no_grad(|| layer.forward(&input));
     assert!(layer.second_moment().is_none());
@@ -416,7 +416,7 @@ fn an_empty_batch_leaves_state_untouched() {
     for granularity in [Granularity::Element, Granularity::Channel] {
         for batch_gradient in [BatchGradient::AsReceived, BatchGradient::PerExample] {
             let config = SvgdConfig { granularity, batch_gradient, ..Default::default() };
-            let layer = Svgd::new(config).unwrap().conv2d(vs.root(), 3, 5, 3, Default::default());
+            let layer = seeded(9, || Svgd::new(config).unwrap().conv2d(vs.root(), 3, 5, 3, Default::default()));
             layer.forward(&noise(3, &[0, 3, 8, 8], Kind::Float)).sum(Kind::Float).backward();
             assert_eq!(layer.second_moment().unwrap().abs().max().double_value(&[]), 0.0);
             assert_eq!(layer.ws.grad().abs().max().double_value(&[]), 0.0);
@@ -464,8 +464,8 @@ fn a_non_finite_gradient_is_seen_but_does_not_enter_the_state() {
 fn autocast_casts_the_values_and_leaves_the_state_in_float() {
     let vs = nn::VarStore::new(Device::Cpu);
     let svgd = svgd(Granularity::Element);
-    let conv = svgd.conv2d(vs.root() / "conv", 3, 5, 3, Default::default());
-    let fc = svgd.linear(vs.root() / "fc", 180, 4, Default::default());
+    let conv = seeded(9, || svgd.conv2d(vs.root() / "conv", 3, 5, 3, Default::default()));
+    let fc = seeded(9, || svgd.linear(vs.root() / "fc", 180, 4, Default::default()));
     let input = noise(3, &[2, 3, 8, 8], Kind::Float);
     let (hatted, plain) = tch_svgd::testing::cpu_autocast(|| {
         let hatted = fc.forward(&conv.forward(&input).flatten(1, -1));
@@ -487,7 +487,7 @@ fn autocast_casts_the_values_and_leaves_the_state_in_float() {
 fn state_follows_the_weight_to_another_kind() {
     let mut vs = nn::VarStore::new(Device::Cpu);
     let svgd = svgd(Granularity::Element);
-    let layer = svgd.linear(vs.root(), 33, 17, Default::default());
+    let layer = seeded(9, || svgd.linear(vs.root(), 33, 17, Default::default()));
     layer.forward(&noise(3, &[9, 33], Kind::Float)).square().mean(None).backward();
     let before = layer.second_moment().unwrap();
     for mut variable in vs.trainable_variables() {

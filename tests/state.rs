@@ -190,8 +190,8 @@ fn two_layers_of_one_name_keep_their_own_state() {
     let state = folder.path().join("svgd.safetensors");
     let (a, b) = (nn::VarStore::new(Device::Cpu), nn::VarStore::new(Device::Cpu));
     let svgd = Svgd::new(SvgdConfig::default()).unwrap();
-    let first = svgd.linear(a.root() / "fc", 6, 3, Default::default());
-    let second = svgd.linear(b.root() / "fc", 6, 2, Default::default());
+    let first = seeded(9, || svgd.linear(a.root() / "fc", 6, 3, Default::default()));
+    let second = seeded(9, || svgd.linear(b.root() / "fc", 6, 2, Default::default()));
     for layer in [&first, &second] {
         layer.forward(&noise(1, &[4, 6], Kind::Float)).square().mean(None).backward();
     }
@@ -265,8 +265,9 @@ fn damaged_and_foreign_files_are_refused_and_change_nothing() {
     check_refused(&training, &path("channel"), &["layer 'conv'", "[5, h, w]", "[5]", "Granularity"]);
     let other = Svgd::new(SvgdConfig::default()).unwrap();
     let vs = nn::VarStore::new(Device::Cpu);
-    other.linear(vs.root() / "fc", 180, 4, Default::default());
-    other.linear(vs.root() / "extra", 180, 4, Default::default());
+    for name in ["fc", "extra"] {
+        seeded(9, || other.linear(vs.root() / name, 180, 4, Default::default()));
+    }
     other.save(path("other")).unwrap();
     check_refused(&training, &path("other"), &["lacks [\"conv\"]", "\"extra\""]);
 

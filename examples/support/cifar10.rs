@@ -67,24 +67,26 @@ fn read_files(paths: &[PathBuf]) -> Result<Split> {
     Ok(Split { images, labels: Tensor::from_slice(&labels) })
 }
 
-/// Why nothing came: no network, or nobody at the other end.
-pub struct Unreachable(pub String);
+/// Why CIFAR-10 is not to be had: no network, or something else at the other end.
+pub struct Unavailable(pub String);
 
 /// Downloads, verifies and unpacks the archive so that `folder` holds the files; the folder appears when all are in it.
-pub fn download(folder: &Path) -> Result<Result<(), Unreachable>> {
+pub fn download(folder: &Path) -> Result<Result<(), Unavailable>> {
     let parent = folder.parent().context("a folder for the data")?;
     let variable = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
     let (url, expected) = (variable(URL_VARIABLE, URL), variable(MD5_VARIABLE, MD5));
     let agent = ureq::Agent::config_builder()
         .timeout_connect(Some(Duration::from_secs(10)))
         .timeout_recv_response(Some(Duration::from_secs(30)))
+        .timeout_recv_body(Some(Duration::from_secs(3600)))
         .build()
         .new_agent();
     let mut response = match agent.get(&url).call() {
         Ok(response) => response,
-        Err(reason) => return Ok(Err(Unreachable(reason.to_string()))),
+        Err(reason) => return Ok(Err(Unavailable(reason.to_string()))),
     };
     let length = response.body().content_length();
+    println!("downloading CIFAR-10 from {url}");
     std::fs::create_dir_all(parent).with_context(|| format!("{}: cannot be made", parent.display()))?;
 
     let mut archive =
@@ -96,21 +98,26 @@ pub fn download(folder: &Path) -> Result<Result<(), Unreachable>> {
         let count = match reader.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
-            Err(reason) => return Ok(Err(Unreachable(reason.to_string()))),
+            Err(reason) => return Ok(Err(Unavailable(reason.to_string()))),
         };
         md5.update(&buffer[..count]);
         archive.write_all(&buffer[..count]).with_context(|| format!("{}: cannot be written", parent.display()))?;
     }
     bar.finish_and_clear();
     let found: String = md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    ensure!(
-        found == expected,
-        "{url}: expected MD5 {expected}, got {found}; what came is not CIFAR-10: try again later"
-    );
+    if found != expected {
+        return Ok(Err(Unavailable(format!(
+            "{url}: expected MD5 {expected}, got {found}, so this is not the archive"
+        ))));
+    }
 
     let unpacked = tempfile::tempdir_in(parent)?;
     archive.rewind()?;
     tar::Archive::new(GzDecoder::new(archive)).unpack(unpacked.path()).context("the archive cannot be unpacked")?;
+    // On disk before they have their name: a crash leaves no half a data set behind.
+    for file in std::fs::read_dir(unpacked.path().join(FOLDER)).context("the archive has no data")? {
+        std::fs::File::open(file?.path())?.sync_all()?;
+    }
     std::fs::rename(unpacked.path().join(FOLDER), folder)
         .with_context(|| format!("{}: cannot be made", folder.display()))?;
     Ok(Ok(()))

@@ -45,7 +45,7 @@ pub fn load(source: &DataSource) -> Result<Dataset> {
         DataSource::Auto => {
             let folder = Path::new("data").join(cifar10::FOLDER);
             if !folder.is_dir()
-                && let Err(cifar10::Unreachable(reason)) = cifar10::download(&folder)?
+                && let Err(cifar10::Unavailable(reason)) = cifar10::download(&folder)?
             {
                 println!(
                     "CIFAR-10 is not in {} and cannot be downloaded ({reason}): using the digits",

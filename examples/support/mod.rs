@@ -1,14 +1,14 @@
 //! What the training programs share.
 
 mod cifar10;
-mod dataset;
-mod digits;
+pub mod dataset;
+pub mod digits;
 mod files;
-mod initialise;
+pub mod initialise;
 pub mod options;
 mod report;
 pub mod resnet;
-mod schedule;
+pub mod schedule;
 mod train;
 
 use anyhow::{Context, Result};
@@ -46,7 +46,7 @@ pub fn run<M: Model>(options: &Options) -> Result<ExitCode> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this step (press Ctrl-C again to stop at once)");
+        eprintln!("stopping after this step and one more test (press Ctrl-C again to stop at once)");
     })
     .context("no handler for Ctrl-C")?;
 

@@ -122,7 +122,10 @@ impl<'a> Report<'a> {
     pub fn curve(&self, kind: OptimizerKind) -> Result<Curve> {
         let path = self.options.out.join(format!("{}.csv", kind.name()));
         let file = File::create(&path).with_context(|| format!("{}: cannot be written", path.display()))?;
-        Ok(Curve { writer: csv::Writer::from_writer(file), path })
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(file);
+        writer.write_record(["step", "epoch", "train_loss", "test_loss", "test_error", "seconds"])?;
+        writer.flush().with_context(|| format!("{}: cannot be written", path.display()))?;
+        Ok(Curve { writer, path })
     }
 
     /// Prints the table and writes summary.json and curves.svg.
@@ -204,7 +207,13 @@ fn panel(area: &Area, label: &str, runs: &[Run], series: &[Series]) -> Result<()
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
         }
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw().map_err(drawing)
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK)
+        .draw()
+        .map_err(drawing)
 }
 
 fn drawing<E: std::error::Error + Send + Sync>(error: DrawingAreaErrorKind<E>) -> anyhow::Error {

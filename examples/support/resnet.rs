@@ -1,4 +1,5 @@
-//! The paper's pre-activation ResNet-20.
+//! The paper's pre-activation ResNet-20, as in the authors' code but for one detail: a convolution of stride 2 pads by
+//! one on all sides, where TensorFlow's "SAME" pads right and bottom alone.
 
 use super::Model;
 use tch::nn::{self, Module};
@@ -9,6 +10,7 @@ use tch_svgd::Layers;
 #[derive(Debug)]
 pub struct ResNet20 {
     stem: Box<dyn Module>,
+    norm_stem: BatchNorm,
     blocks: Vec<Block>,
     norm: BatchNorm,
     head: Box<dyn Module>,
@@ -24,12 +26,14 @@ impl Model for ResNet20 {
         for (group, out_channels) in [16, 32, 64].into_iter().enumerate() {
             for block in 0..3 {
                 let name = format!("group{}_block{}", group + 1, block + 1);
-                blocks.push(Block::new(layers, &(p / name), channels, out_channels));
+                let pre_activated = blocks.is_empty();
+                blocks.push(Block::new(layers, &(p / name), channels, out_channels, pre_activated));
                 channels = out_channels;
             }
         }
         ResNet20 {
             stem: Box::new(conv3x3(layers, p / "stem", 3, 16, 1)),
+            norm_stem: BatchNorm::new(&(p / "norm_stem"), 16),
             blocks,
             norm: BatchNorm::new(&(p / "norm"), channels),
             head: Box::new(layers.linear(p / "head", channels, classes, Default::default())),
@@ -39,7 +43,7 @@ impl Model for ResNet20 {
 
 impl Module for ResNet20 {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        let mut xs = self.stem.forward(xs);
+        let mut xs = self.norm_stem.forward(&self.stem.forward(xs)).relu();
         for block in &self.blocks {
             xs = block.forward(&xs);
         }
@@ -58,10 +62,11 @@ fn conv3x3<L: Layers>(layers: &L, p: nn::Path, channels: i64, out_channels: i64,
     )
 }
 
-/// Batch norm, ReLU and convolution, twice, beside a shortcut.
+/// Batch norm, ReLU and convolution, twice, beside a shortcut. The first block's input has been through the stem's batch
+/// norm and ReLU already.
 #[derive(Debug)]
 struct Block {
-    norm1: BatchNorm,
+    norm1: Option<BatchNorm>,
     conv1: Box<dyn Module>,
     norm2: BatchNorm,
     conv2: Box<dyn Module>,
@@ -70,10 +75,10 @@ struct Block {
 }
 
 impl Block {
-    fn new<L: Layers>(layers: &L, p: &nn::Path, channels: i64, out_channels: i64) -> Self {
+    fn new<L: Layers>(layers: &L, p: &nn::Path, channels: i64, out_channels: i64, pre_activated: bool) -> Self {
         let stride = out_channels / channels;
         Block {
-            norm1: BatchNorm::new(&(p / "norm1"), channels),
+            norm1: (!pre_activated).then(|| BatchNorm::new(&(p / "norm1"), channels)),
             conv1: Box::new(conv3x3(layers, p / "conv1", channels, out_channels, stride)),
             norm2: BatchNorm::new(&(p / "norm2"), out_channels),
             conv2: Box::new(conv3x3(layers, p / "conv2", out_channels, out_channels, 1)),
@@ -94,7 +99,8 @@ impl Block {
 
 impl Module for Block {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        let ys = self.conv1.forward(&self.norm1.forward(xs).relu());
+        let activated = self.norm1.as_ref().map_or_else(|| xs.shallow_clone(), |norm| norm.forward(xs).relu());
+        let ys = self.conv1.forward(&activated);
         let ys = self.conv2.forward(&self.norm2.forward(&ys).relu());
         ys + self.shortcut(xs)
     }

@@ -19,6 +19,8 @@ use tch_svgd::{Plain, Svgd, SvgdConfig};
 
 /// The penalty on the absolute values of kernels, dense weights and biases (the paper's for this model).
 const L1: f64 = 1e-4;
+/// The most images in a batch of the test set: the authors'.
+const TEST_BATCH: usize = 1000;
 /// Steps between looks at the loss: each waits for the device.
 const LOOK_EVERY: usize = 10;
 
@@ -66,17 +68,20 @@ pub fn train<M: Model>(
         loss_sum += loss.detach();
         losses += 1;
 
+        run.steps = step;
         let stopping = step == schedule.steps || interrupted.load(Ordering::Relaxed);
-        let evaluating = step % eval_every == 0 || stopping;
-        if !evaluating && step % LOOK_EVERY != 0 {
+        let due = step % eval_every == 0 || stopping;
+        if !due && step % LOOK_EVERY != 0 {
             continue;
         }
         let train_loss = loss_sum.double_value(&[]) / f64::from(losses);
         training += since.elapsed();
+        let diverged = !train_loss.is_finite();
+        let evaluating = due || diverged;
         let per_second = (step * run.batch_size) as f64 / training.as_secs_f64();
         if evaluating {
             bar.set_message("testing");
-            let (test_loss, test_error) = evaluate(&model, &data.test, run.batch_size);
+            let (test_loss, test_error) = evaluate(&model, &data.test);
             let epoch = step as f64 / batches.per_epoch() as f64;
             let seconds = training.as_secs_f64();
             let row = Evaluation { step, epoch, train_loss, test_loss, test_error, seconds };
@@ -87,12 +92,14 @@ pub fn train<M: Model>(
         }
         bar.set_position(step as u64);
         bar.set_message(format!("loss {train_loss:.3}, test error {error_text}, {per_second:.0} images/s"));
-        run.steps = step;
-        if !train_loss.is_finite() {
+        if diverged {
             run.note = Some(format!("diverged by step {step}"));
             break;
         }
         if stopping {
+            if step < schedule.steps {
+                run.note = Some(format!("interrupted at step {step}"));
+            }
             break;
         }
         since = Instant::now();
@@ -106,9 +113,6 @@ pub fn train<M: Model>(
         OptimizerKind::Adam => 2 * bytes,
         OptimizerKind::Svgd => svgd.state_bytes(),
     };
-    if interrupted.load(Ordering::Relaxed) {
-        run.note = Some(format!("interrupted at step {}", run.steps));
-    }
     println!("{}", run.summary());
     Ok(run)
 }
@@ -122,19 +126,19 @@ fn build_optimizer(kind: OptimizerKind, vs: &nn::VarStore, rate: f64) -> Result<
     })
 }
 
-/// The mean cross-entropy, and the share of wrong answers in per cent.
-fn evaluate(model: &impl Module, test: &Split, batch_size: usize) -> (f64, f64) {
+/// The mean cross-entropy, and the share of wrong answers in per cent. Batch norm sees test images in batches of equal
+/// size, whatever the training batch is.
+fn evaluate(model: &impl Module, test: &Split) -> (f64, f64) {
     tch::no_grad(|| {
         let (mut loss, mut wrong) = (0.0, 0.0);
-        let n = test.len() as i64;
-        for from in (0..n).step_by(batch_size) {
-            let to = (from + batch_size as i64).min(n);
-            let logits = model.forward(&whiten(&test.images.slice(0, from, to, 1)));
-            let labels = test.labels.slice(0, from, to, 1);
-            loss += logits.cross_entropy_for_logits(&labels).double_value(&[]) * (to - from) as f64;
+        let batches = test.len().div_ceil(TEST_BATCH) as i64;
+        for (images, labels) in test.images.chunk(batches, 0).iter().zip(test.labels.chunk(batches, 0)) {
+            let logits = model.forward(&whiten(images));
+            loss += logits.cross_entropy_for_logits(&labels).double_value(&[]) * labels.numel() as f64;
             wrong += logits.argmax(1, false).ne_tensor(&labels).sum(Kind::Float).double_value(&[]);
         }
-        (loss / n as f64, 100.0 * wrong / n as f64)
+        let n = test.len() as f64;
+        (loss / n, 100.0 * wrong / n)
     })
 }
 

@@ -17,7 +17,8 @@ pub fn noise(seed: i64, size: &[i64], kind: Kind) -> Tensor {
     seeded(seed, || Tensor::randn(size, (Kind::Float, Device::Cpu)).to_kind(kind))
 }
 
-/// Runs `f` with libtorch's random numbers from `seed` on. They are the same for all threads, and tests run in several.
+/// Runs `f` with libtorch's random numbers from `seed` on. All threads draw from one generator, and tests run in
+/// several: a layer that is made outside of this takes numbers from those that are made inside.
 pub fn seeded<T>(seed: i64, f: impl FnOnce() -> T) -> T {
     static GENERATOR: Mutex<()> = Mutex::new(());
     let _guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);

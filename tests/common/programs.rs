@@ -15,8 +15,9 @@ pub fn cargo(command: &str, target: &Path) -> Command {
     // What the outer cargo tells a test of its package would look like a changed environment to the inner one, which
     // would build dependencies again and again.
     for (name, _) in std::env::vars_os() {
-        let outer = name.to_string_lossy().starts_with("CARGO_") && name != "CARGO_HOME";
-        if outer || name == "OUT_DIR" || name == "LD_LIBRARY_PATH" {
+        let text = name.to_string_lossy();
+        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| text.starts_with(prefix));
+        if of_package || name == "OUT_DIR" || name == "LD_LIBRARY_PATH" {
             cargo.env_remove(name);
         }
     }
