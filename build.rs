@@ -34,7 +34,6 @@ fn main() {
 
 fn build() -> Result<(), String> {
     let libtorch = libtorch::Libtorch::from_torch_sys()?;
-    let target = std::env::var("TARGET").unwrap_or_default();
 
     let mut cpp = cxx_build::bridge("src/bridge.rs");
     cpp.files(SOURCES)
@@ -46,8 +45,11 @@ fn build() -> Result<(), String> {
         .opt_level(3)
         // TORCH_LIBRARY works by static initialisers that nothing refers to; without this the linker drops them.
         .link_lib_modifier("+whole-archive");
-    if !target.contains("apple") {
-        // at::parallel_for is serial unless OpenMP is on where it is compiled. torch-sys links the library.
+    // at::parallel_for is serial unless OpenMP is on where it is compiled. torch-sys links GNU's library for it, which
+    // is not the one that clang's code calls.
+    if cpp.get_compiler().is_like_clang() {
+        println!("cargo:warning=clang: the CPU kernels use one thread; g++ compiles them for all");
+    } else {
         cpp.flag("-fopenmp");
     }
     cpp.try_compile("tch_svgd_cpp").map_err(|error| format!("cpp/ did not compile: {error}"))?;

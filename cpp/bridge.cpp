@@ -7,6 +7,8 @@
 #include <c10/core/DispatchKey.h>
 #include <torch/headeronly/version.h>
 
+#include <algorithm>
+
 #include "tch-svgd/src/bridge.rs.h"
 
 namespace svgd::bridge {
@@ -69,11 +71,21 @@ bool set_cpu_autocast(bool enabled) {
 }
 
 rust::Vec<Operator> operators() {
-  // The keys that decide where a call goes; a computed entry counts, since that is what runs.
-  static constexpr c10::DispatchKey kKeys[] = {c10::DispatchKey::CPU,          c10::DispatchKey::CUDA,
-                                               c10::DispatchKey::Meta,         c10::DispatchKey::AutogradCPU,
-                                               c10::DispatchKey::AutogradCUDA, c10::DispatchKey::AutocastCPU,
-                                               c10::DispatchKey::AutocastCUDA};
+  using c10::DispatchKey;
+  // A key, and the keys under which this library registers what runs for it. The dispatcher's own tables also count
+  // fallbacks that do nothing.
+  struct Entry {
+    const char* name;
+    std::vector<DispatchKey> registered;
+  };
+  static const std::vector<Entry> kKeys{
+      {"CPU", {DispatchKey::CPU, DispatchKey::CompositeExplicitAutograd}},
+      {"CUDA", {DispatchKey::CUDA, DispatchKey::CompositeExplicitAutograd}},
+      {"Meta", {DispatchKey::Meta}},
+      {"Autograd", {DispatchKey::Autograd}},
+      {"AutocastCPU", {DispatchKey::AutocastCPU}},
+      {"AutocastCUDA", {DispatchKey::AutocastCUDA}},
+  };
   rust::Vec<Operator> operators;
   for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
     if (name.name.rfind("svgd::", 0) != 0) {
@@ -81,9 +93,10 @@ rust::Vec<Operator> operators() {
     }
     const auto handle = c10::Dispatcher::singleton().findSchemaOrThrow(name.name.c_str(), name.overload_name.c_str());
     Operator op{name.name, c10::str(handle.schema()), {}};
-    for (const auto key : kKeys) {
-      if (handle.hasComputedKernelForDispatchKey(key)) {
-        op.dispatch_keys.push_back(c10::toString(key));
+    for (const auto& key : kKeys) {
+      if (std::any_of(key.registered.begin(), key.registered.end(),
+                      [&](DispatchKey registered) { return handle.hasKernelForDispatchKey(registered); })) {
+        op.dispatch_keys.push_back(key.name);
       }
     }
     operators.push_back(std::move(op));

@@ -5,6 +5,7 @@
 #include <c10/util/StringUtil.h>
 
 #include <cmath>
+#include <limits>
 
 namespace svgd {
 namespace {
@@ -56,21 +57,25 @@ void check_second_moment_storage(const char* op, const Tensor& second_moment, co
              second_moment.sym_strides(), "; it is updated in place: call contiguous() on it first");
 }
 
+// The kernels compute in float for every kind but Double: a value must keep its meaning there.
 void check_hyperparameters(const char* op, double scale, double decay, double eps, double gradient_scale) {
-  SVGD_CHECK(ConfigError, std::isfinite(scale) && scale >= 0, op,
+  SVGD_CHECK(ConfigError, std::isfinite(static_cast<float>(scale)) && scale >= 0, op,
              ": argument 'scale': expected a finite number >= 0, got ", scale, "; the paper uses 0.001 to 0.1");
-  SVGD_CHECK(ConfigError, decay >= 0 && decay < 1, op, ": argument 'decay': expected a number in [0, 1), got ", decay,
-             "; the paper uses 0.9");
-  SVGD_CHECK(ConfigError, std::isfinite(eps) && eps > 0, op, ": argument 'eps': expected a finite number > 0, got ",
-             eps, "; the paper uses 1e-6");
+  SVGD_CHECK(ConfigError, decay >= 0 && static_cast<float>(decay) < 1, op,
+             ": argument 'decay': expected a number in [0, 1), got ", decay, "; the paper uses 0.9");
+  SVGD_CHECK(ConfigError, std::isfinite(eps) && static_cast<float>(eps) > 0, op,
+             ": argument 'eps': expected a finite number > 0, got ", eps, "; the paper uses 1e-6");
   SVGD_CHECK(ConfigError, std::isfinite(gradient_scale), op,
              ": argument 'gradient_scale': expected a finite number, got ", gradient_scale,
              "; 1 takes the gradient as received, 0 or less means the batch size");
 }
 
 void check_pair(const char* name, c10::SymIntArrayRef pair, int64_t smallest) {
-  SVGD_CHECK(ConfigError, pair.size() == 2 && pair[0] >= smallest && pair[1] >= smallest, "svgd::conv2d: argument '",
-             name, "': expected two integers >= ", smallest, " (height, width), got ", pair, "; correct the ", name);
+  constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();  // sizes computed from it cannot overflow
+  const auto valid = [&](const c10::SymInt& value) { return value >= smallest && value <= kLargest; };
+  SVGD_CHECK(ConfigError, pair.size() == 2 && valid(pair[0]) && valid(pair[1]), "svgd::conv2d: argument '", name,
+             "': expected two integers in [", smallest, ", ", kLargest, "] (height, width), got ", pair,
+             "; correct the ", name);
 }
 
 }  // namespace
@@ -80,6 +85,9 @@ std::vector<c10::SymInt> conv2d_output_size(c10::SymIntArrayRef input_size, c10:
                                             c10::SymIntArrayRef dilation, c10::SymInt groups) {
   SVGD_CHECK(ShapeError, weight_size.size() == 4, "svgd::conv2d: argument 'weight': expected 4 dimensions ",
              "[c_out, c_in / groups, h, w], got ", weight_size, "; reshape the weight");
+  SVGD_CHECK(ShapeError, weight_size[2] >= 1 && weight_size[3] >= 1,
+             "svgd::conv2d: argument 'weight': expected a kernel of at least 1x1, got shape ", weight_size,
+             "; check ksize of the layer");
   SVGD_CHECK(ShapeError, input_size.size() == 4, "svgd::conv2d: argument 'input': expected 4 dimensions ",
              "[n, c_in, h, w] (or 3, without n), got ", input_size, "; reshape the input");
   check_pair("stride", stride, 1);
@@ -97,10 +105,9 @@ std::vector<c10::SymInt> conv2d_output_size(c10::SymIntArrayRef input_size, c10:
   for (const size_t axis : {0, 1}) {
     const auto padded = input_size[axis + 2] + 2 * padding[axis];
     const auto kernel = dilation[axis] * (weight_size[axis + 2] - 1) + 1;
-    SVGD_CHECK(ShapeError, weight_size[axis + 2] >= 1 && padded >= kernel,
-               "svgd::conv2d: argument 'input': expected at least ", kernel, " padded ", axis == 0 ? "rows" : "columns",
-               " (kernel ", weight_size[axis + 2], ", dilation ", dilation[axis], "), got ", padded, " from shape ",
-               input_size, "; enlarge the image or its padding");
+    SVGD_CHECK(ShapeError, padded >= kernel, "svgd::conv2d: argument 'input': expected at least ", kernel, " padded ",
+               axis == 0 ? "rows" : "columns", " (kernel ", weight_size[axis + 2], ", dilation ", dilation[axis],
+               "), got ", padded, " from shape ", input_size, "; enlarge the image or its padding");
     output_size.push_back((padded - kernel) / stride[axis] + 1);
   }
   return output_size;
@@ -146,9 +153,7 @@ void check_conv2d(const Tensor& input, const Tensor& weight, const std::optional
   check_hyperparameters(op, scale, decay, eps, gradient_scale);
 }
 
-void check_virtual_grad(const Tensor& grad_output, const Tensor& second_moment, double scale, double decay, double eps,
-                        double gradient_scale) {
-  constexpr auto op = "svgd::virtual_grad";
+void check_second_moment(const char* op, const Tensor& grad_output, const Tensor& second_moment) {
   check_tensor(op, "grad_output", grad_output);
   SVGD_CHECK(ShapeError, grad_output.dim() >= 1, op,
              ": argument 'grad_output': expected a batch axis, got a scalar; unsqueeze it");
@@ -161,7 +166,12 @@ void check_virtual_grad(const Tensor& grad_output, const Tensor& second_moment, 
              " (one value per element of a sample) or that of dimension 1 alone (one per channel), got ",
              second_moment.sym_sizes(), " for gradients of shape ", grad_output.sym_sizes(),
              "; create it with zeros of one of the two shapes");
-  check_hyperparameters(op, scale, decay, eps, gradient_scale);
+}
+
+void check_virtual_grad(const Tensor& grad_output, const Tensor& second_moment, double scale, double decay, double eps,
+                        double gradient_scale) {
+  check_second_moment("svgd::virtual_grad", grad_output, second_moment);
+  check_hyperparameters("svgd::virtual_grad", scale, decay, eps, gradient_scale);
 }
 
 // The dispatcher calls. Each looks its operator up once; the types come from the function of the same name.

@@ -77,6 +77,8 @@ void check_conv2d(const Tensor& input, const Tensor& weight, const std::optional
                   c10::SymIntArrayRef dilation, c10::SymInt groups, double scale, double decay, double eps,
                   double gradient_scale);
 
+void check_second_moment(const char* op, const Tensor& grad_output, const Tensor& second_moment);
+
 void check_virtual_grad(const Tensor& grad_output, const Tensor& second_moment, double scale, double decay, double eps,
                         double gradient_scale);
 
@@ -88,6 +90,13 @@ std::vector<c10::SymInt> conv2d_output_size(c10::SymIntArrayRef input_size, c10:
 // The kind of the accumulator that belongs to gradients of this kind: Double for Double, else Float.
 inline at::ScalarType second_moment_kind(at::ScalarType gradient) {
   return gradient == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+// The memory format of a virtual gradient: channels_last like its gradient, else contiguous.
+inline at::MemoryFormat virtual_grad_format(const Tensor& grad_output) {
+  const bool channels_last = grad_output.dim() == 4 && !grad_output.is_contiguous() &&
+                             grad_output.is_contiguous(at::MemoryFormat::ChannelsLast);
+  return channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
 }
 
 // Whether second_moment holds one value per channel (dimension 1) of the gradient, not one per element.

@@ -30,7 +30,7 @@ pub struct Operator {
     pub name: String,
     /// Its schema.
     pub schema: String,
-    /// Of the keys CPU, CUDA, Meta, AutogradCPU, AutogradCUDA, AutocastCPU and AutocastCUDA those that have a kernel.
+    /// Of CPU, CUDA, Meta, Autograd, AutocastCPU and AutocastCUDA those for which this crate has registered a kernel.
     pub dispatch_keys: Vec<String>,
 }
 

@@ -66,7 +66,8 @@ impl Error {
             Error::Tch(error) => {
                 let text = error.to_string();
                 // What follows is a C++ backtrace.
-                Error::Torch(named(text.split("\nException raised from").next().unwrap_or_default().to_owned()))
+                let text = text.split("\nException raised from").next().unwrap_or_default();
+                Error::from_libtorch(named(text.to_owned()))
             }
             other => other,
         }
@@ -76,6 +77,14 @@ impl Error {
     /// it has none.
     pub(crate) fn explained_by<T>(self, hatted: Result<T>) -> Self {
         hatted.err().unwrap_or(self)
+    }
+
+    /// An error that came without a class of its own, as those of libtorch's CPU allocator do.
+    fn from_libtorch(text: String) -> Self {
+        match text.contains("DefaultCPUAllocator") || text.contains("out of memory") {
+            true => Error::OutOfMemory(text + "; use a smaller batch or layer, or free memory"),
+            false => Error::Torch(text),
+        }
     }
 
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
@@ -99,9 +108,7 @@ impl From<cxx::Exception> for Error {
             "Config" => Error::Config(text),
             "Unsupported" => Error::Unsupported(text),
             "OutOfMemory" => Error::OutOfMemory(text),
-            // libtorch's CPU allocator raises no error class of its own.
-            _ if text.contains("DefaultCPUAllocator") => Error::OutOfMemory(text),
-            _ => Error::Torch(text),
+            _ => Error::from_libtorch(text),
         }
     }
 }

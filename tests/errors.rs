@@ -115,6 +115,10 @@ fn linear_names_what_is_wrong() {
         (1.0, 0.9, 0.0, 1.0, "'eps'"),
         (1.0, 0.9, f64::NAN, 1.0, "'eps'"),
         (1.0, 0.9, 1e-6, f64::NAN, "'gradient_scale'"),
+        // Values that float, in which the kernels compute, turns into 1, 0 and infinity.
+        (1.0, 1.0 - 1e-12, 1e-6, 1.0, "'decay'"),
+        (1.0, 0.9, 1e-50, 1.0, "'eps'"),
+        (1e39, 0.9, 1e-6, 1.0, "'scale'"),
     ] {
         let hyper = Hyperparameters { scale, decay, eps, gradient_scale, virtual_bias: false };
         Linear::check(|c| c.hyper = hyper, "Config", &[name]);
@@ -159,6 +163,8 @@ fn conv2d_names_what_is_wrong() {
         (&|c| c.geometry.stride = [0, 1], "Config", &["'stride'", "[0, 1]"]),
         (&|c| c.geometry.padding = [0, -1], "Config", &["'padding'", "[0, -1]"]),
         (&|c| c.geometry.dilation = [1, 0], "Config", &["'dilation'", "[1, 0]"]),
+        (&|c| c.geometry.dilation = [i64::MAX, 1], "Config", &["'dilation'", "2147483647"]),
+        (&|c| c.weight = f(&[6, 2, 0, 3]), "Shape", &["'weight'", "at least 1x1"]),
         (&|c| c.geometry.groups = 0, "Config", &["'groups'", "0"]),
         (&|c| c.input = zeros(&[2, 4, 8, 9], Kind::Half), "Kind", &["'input'", "Float", "Half"]),
         (&|c| c.input = to_meta(&c.input).unwrap(), "Device", &["'input'", "cpu", "meta"]),
@@ -227,7 +233,7 @@ fn settings_are_checked() {
     check(with(|c| c.eps = 0.0), "Config", &["'eps'"]);
     let svgd = with(|_| ()).unwrap();
     check(svgd.f_set_scale(f64::INFINITY), "Config", &["'scale'", "inf"]);
-    check(svgd.set_loss_scale(0.0), "Config", &["'loss_scale'"]);
+    check(svgd.f_set_loss_scale(0.0), "Config", &["'loss_scale'"]);
     assert_eq!(svgd.config(), SvgdConfig::default());
 }
 

@@ -34,7 +34,7 @@ fn linears(bias: bool, kind: Kind) -> (nn::Linear, SvgdLinear) {
     (a, b)
 }
 
-/// Forward value and input gradient (and bias gradient) of the two layers, to the bit.
+/// Forward value and input gradient of the two layers, to the bit.
 fn check_same_as_plain(plain: &dyn Module, hatted: &dyn Module, input: &Tensor, what: &str) {
     let run = |layer: &dyn Module| {
         let input = leaf(input);
@@ -269,7 +269,7 @@ fn a_loss_scale_cancels_to_the_bit() {
             let svgd = svgd(granularity);
             let conv = seeded(2, || svgd.conv2d(vs.root() / "conv", 3, 5, 3, Default::default()));
             let fc = seeded(3, || svgd.linear(vs.root() / "fc", 5 * 36, 4, Default::default()));
-            svgd.set_loss_scale(loss_scale).unwrap();
+            svgd.set_loss_scale(loss_scale);
             for _ in 0..3 {
                 let features = conv.forward(&noise(3, &[2, 3, 8, 8], Kind::Float)).relu().flatten(1, -1);
                 let loss = fc.forward(&features).square().mean(None) * loss_scale;
@@ -290,7 +290,7 @@ fn a_loss_scale_cancels_to_the_bit() {
     }
 }
 
-/// One training pass of a functional linear layer; returns the gradients of input and weight where they are defined.
+/// One training pass of a functional linear layer.
 fn linear_pass(input: &Tensor, weight: &Tensor, moment: &Tensor) {
     functional::linear(input, weight, None, moment, Hyperparameters::default()).unwrap().square().mean(None).backward();
 }
@@ -346,6 +346,12 @@ fn no_grad_leaves_state_untouched() {
     let direct = tch::no_grad(|| functional::linear(&input, &layer.ws, layer.bs.as_ref(), &moment, hyper)).unwrap();
     assert_same_bits(&value, &direct, "forward value");
     assert!(!direct.requires_grad());
+    assert_eq!(moment.abs().max().double_value(&[]), 0.0);
+    // Where the original multiplies in another way without gradients, so does ours.
+    let strided = noise(3, &[5, 31, 66], Kind::Float).slice(2, 0, 66, 2);
+    let plain = tch::no_grad(|| strided.linear(&layer.ws, layer.bs.as_ref()));
+    let direct = tch::no_grad(|| functional::linear(&strided, &layer.ws, layer.bs.as_ref(), &moment, hyper)).unwrap();
+    assert_same_bits(&plain, &direct, "forward value of a strided input");
 }
 
 #[test]
@@ -498,4 +504,141 @@ fn state_follows_the_weight_to_another_kind() {
     let after = layer.second_moment().unwrap();
     assert_eq!(after.kind(), Kind::Double);
     assert_same_bits(&before.to_kind(Kind::Double), &after, "second moment");
+}
+
+#[test]
+fn gradients_of_an_ordinary_backward_pass_have_no_history() {
+    let (input, weight) = (leaf(&noise(1, &[9, 33], Kind::Float)), leaf(&noise(2, &[17, 33], Kind::Float)));
+    let (moment, hyper) = (zeros(&[17], Kind::Float), Hyperparameters::default());
+    let loss = functional::linear(&input, &weight, None, &moment, hyper).unwrap().square().mean(None);
+    for gradient in Tensor::run_backward(&[loss], &[&input, &weight], false, false) {
+        assert!(!gradient.requires_grad());
+    }
+    let gradient = leaf(&noise(3, &[4, 17], Kind::Float));
+    let t = tch::no_grad(|| functional::virtual_grad(&gradient, &moment, hyper)).unwrap();
+    assert!(!t.requires_grad());
+}
+
+#[test]
+fn state_that_changes_its_shape_before_the_backward_pass_is_an_error() {
+    for size in [vec![3, 1000], vec![3000], vec![]] {
+        let mut moment = zeros(&[3], Kind::Float);
+        let weight = leaf(&noise(2, &[3, 5], Kind::Float));
+        let input = noise(1, &[4, 5], Kind::Float);
+        let loss = functional::linear(&input, &weight, None, &moment, Hyperparameters::default()).unwrap().mean(None);
+        let _ = moment.resize_(&size[..]);
+        let error = loss.f_backward().unwrap_err().to_string();
+        assert!(error.contains("'second_moment': expected shape [3]"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_saved_of_the_state_is_not_silently_overwritten() {
+    let moment = Tensor::ones([3], (Kind::Float, Device::Cpu));
+    let scaled = leaf(&noise(1, &[3], Kind::Float)) * &moment;
+    let _ = functional::virtual_grad(&noise(2, &[4, 3], Kind::Float), &moment, Hyperparameters::default()).unwrap();
+    let error = scaled.sum(Kind::Float).f_backward().unwrap_err().to_string();
+    assert!(error.contains("modified by an inplace operation"), "{error}");
+}
+
+#[test]
+fn a_second_moment_may_have_any_dense_layout() {
+    let gradient = noise(1, &[6, 4, 5, 3], Kind::Float);
+    for gradient in [gradient.shallow_clone(), channels_last(&gradient)] {
+        let contiguous = noise(2, &[4, 5, 3], Kind::Float).square();
+        let permuted = contiguous.permute([2, 0, 1]).contiguous().permute([1, 2, 0]);
+        assert!(!permuted.is_contiguous());
+        let a = functional::virtual_grad(&gradient, &contiguous, Hyperparameters::default()).unwrap();
+        let b = functional::virtual_grad(&gradient, &permuted, Hyperparameters::default()).unwrap();
+        assert_same_bits(&a, &b, "virtual gradient");
+        assert_same_bits(&contiguous, &permuted, "second moment");
+    }
+}
+
+#[test]
+fn leading_axes_are_rows() {
+    // The same rows as a matrix, and with one, two and three leading axes.
+    for batch_gradient in [BatchGradient::AsReceived, BatchGradient::PerExample] {
+        let run = |size: &[i64]| {
+            let mut vs = nn::VarStore::new(Device::Cpu);
+            let svgd = Svgd::new(SvgdConfig { batch_gradient, ..Default::default() }).unwrap();
+            let layer = seeded(1, || svgd.linear(vs.root(), 5, 3, Default::default()));
+            vs.double();
+            for step in 0..2 {
+                let output = layer.forward(&random(step, &[24, 5], Kind::Double).view(size));
+                (output
+                    * random(5 + step, &[24, 3], Kind::Double)
+                        .view([&size[..size.len() - 1], &[3]].concat().as_slice()))
+                .sum(Kind::Double)
+                .backward();
+            }
+            (layer.second_moment().unwrap(), layer.ws.grad())
+        };
+        let (moment, gradient) = run(&[24, 5]);
+        for size in [&[2, 12, 5][..], &[2, 3, 4, 5], &[1, 24, 5]] {
+            let (other_moment, other_gradient) = run(size);
+            assert_same_bits(&moment, &other_moment, &format!("second moment of {size:?}"));
+            assert!(gradient.allclose(&other_gradient, 1e-13, 0.0, false), "{size:?}");
+        }
+    }
+}
+
+#[test]
+fn the_settings_of_a_layer_reach_its_operator() {
+    let config = SvgdConfig {
+        scale: 0.3,
+        decay: 0.6,
+        eps: 1e-3,
+        granularity: Granularity::Channel,
+        batch_gradient: BatchGradient::PerExample,
+        virtual_bias: true,
+    };
+    let mut vs = nn::VarStore::new(Device::Cpu);
+    let svgd = Svgd::new(config).unwrap();
+    svgd.set_loss_scale(4.0);
+    let conv = seeded(1, || svgd.conv2d(vs.root() / "conv", 2, 4, 3, Default::default()));
+    let fc = seeded(1, || svgd.linear(vs.root() / "fc", 5, 3, Default::default()));
+    vs.double();
+    let hyper = |rows: f64| Hyperparameters {
+        scale: 0.3,
+        decay: 0.6,
+        eps: 1e-3,
+        gradient_scale: rows / 4.0,
+        virtual_bias: true,
+    };
+    let arrays = |tensors: [&Tensor; 4]| tensors.map(to_array);
+
+    let (input, g) = (random(2, &[6, 2, 5, 4], Kind::Double), random(3, &[6, 4, 3, 2], Kind::Double));
+    (conv.forward(&input) * &g).sum(Kind::Double).backward();
+    let [x, w, b, g] = arrays([&input, &conv.ws, conv.bs.as_ref().unwrap(), &g]);
+    let mut moment = ndarray::Array3::zeros((4, 1, 1));
+    let expected = conv2d_step(
+        &x.into_dimensionality().unwrap(),
+        &w.into_dimensionality().unwrap(),
+        &b.into_dimensionality().unwrap(),
+        &g.into_dimensionality().unwrap(),
+        &mut moment,
+        Share::Channel,
+        Convolution::default(),
+        hyper(6.0),
+    );
+    assert_close(&conv.ws.grad(), &expected.grad_weight, Kind::Double, "virtual gradient of the kernel");
+    assert_close(&conv.bs.as_ref().unwrap().grad(), &expected.grad_bias, Kind::Double, "bias gradient");
+    assert_close(&conv.second_moment().unwrap().view([4, 1, 1]), &moment, Kind::Double, "second moment");
+
+    let (input, g) = (random(4, &[6, 5], Kind::Double), random(5, &[6, 3], Kind::Double));
+    (fc.forward(&input) * &g).sum(Kind::Double).backward();
+    let [x, w, b, g] = arrays([&input, &fc.ws, fc.bs.as_ref().unwrap(), &g]);
+    let mut moment = ndarray::Array1::zeros(3);
+    let expected = linear_step(
+        &x.into_dimensionality().unwrap(),
+        &w.into_dimensionality().unwrap(),
+        &b.into_dimensionality().unwrap(),
+        &g.into_dimensionality().unwrap(),
+        &mut moment,
+        hyper(6.0),
+    );
+    assert_close(&fc.ws.grad(), &expected.grad_weight, Kind::Double, "virtual gradient of the weight");
+    assert_close(&fc.bs.as_ref().unwrap().grad(), &expected.grad_bias, Kind::Double, "bias gradient");
+    assert_close(&fc.second_moment().unwrap(), &moment, Kind::Double, "second moment");
 }

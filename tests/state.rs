@@ -265,9 +265,7 @@ fn damaged_and_foreign_files_are_refused_and_change_nothing() {
     check_refused(&training, &path("channel"), &["layer 'conv'", "[5, h, w]", "[5]", "Granularity"]);
     let other = Svgd::new(SvgdConfig::default()).unwrap();
     let vs = nn::VarStore::new(Device::Cpu);
-    for name in ["fc", "extra"] {
-        seeded(9, || other.linear(vs.root() / name, 180, 4, Default::default()));
-    }
+    let _layers = ["fc", "extra"].map(|name| seeded(9, || other.linear(vs.root() / name, 180, 4, Default::default())));
     other.save(path("other")).unwrap();
     check_refused(&training, &path("other"), &["lacks [\"conv\"]", "\"extra\""]);
 
@@ -301,4 +299,23 @@ fn saving_replaces_the_file_whole_or_not_at_all() {
     let before = count();
     assert!(matches!(training.svgd.save(&blocked), Err(Error::Io { .. })));
     assert_eq!(before, count());
+}
+
+#[test]
+fn a_layer_that_is_dropped_takes_its_state_along() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let other = nn::VarStore::new(Device::Cpu);
+    let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+    let train = |layer: &dyn Module| layer.forward(&noise(1, &[4, 6], Kind::Float)).square().mean(None).backward();
+    let old = seeded(9, || svgd.linear(vs.root() / "fc", 6, 3, Default::default()));
+    train(&old);
+    assert_eq!(svgd.state_bytes(), 12);
+    drop(old);
+    assert_eq!(svgd.state_bytes(), 0);
+    let new = seeded(9, || svgd.linear(other.root() / "fc", 6, 2, Default::default()));
+    train(&new);
+    let folder = tempfile::tempdir().unwrap();
+    svgd.save(folder.path().join("svgd")).unwrap();
+    let file = std::fs::read(folder.path().join("svgd")).unwrap();
+    assert_eq!(safetensors::SafeTensors::deserialize(&file).unwrap().names(), ["fc"]);
 }

@@ -4,7 +4,7 @@
 #include <torch/library.h>
 
 #include "../ops.h"
-#include "double_backward.h"
+#include "shared.h"
 
 namespace svgd {
 namespace {
@@ -78,6 +78,9 @@ Gradients conv2d_backward_autograd(const Tensor& grad_output, const Tensor& inpu
     std::tie(gradients[0], gradients[1], gradients[2]) =
         conv2d_backward(grad_output, input, weight, second_moment, stride, padding, dilation, groups, scale, decay, eps,
                         gradient_scale, virtual_bias, mask);
+  }
+  if (mask[1]) {
+    mark_changed(second_moment);
   }
   gradients = refuse_double_backward("svgd::conv2d", {grad_output, input, weight}, std::move(gradients));
   return {gradients[0], gradients[1], gradients[2]};

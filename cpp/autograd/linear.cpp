@@ -4,7 +4,7 @@
 #include <torch/library.h>
 
 #include "../ops.h"
-#include "double_backward.h"
+#include "shared.h"
 
 namespace svgd {
 namespace {
@@ -17,7 +17,8 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
                         const std::optional<Tensor>& bias, const Tensor& second_moment, double scale, double decay,
                         double eps, double gradient_scale, bool virtual_bias) {
     at::AutoDispatchBelowADInplaceOrView below_autograd;
-    ctx->save_for_backward({input, weight});
+    // As the original: what no gradient needs is not kept, and may change before the backward pass.
+    ctx->save_for_backward({input, input.requires_grad() ? weight : Tensor()});
     // saved_data, since the backward pass changes it: a saved variable would refuse that the second time.
     ctx->saved_data["second_moment"] = second_moment;
     ctx->saved_data["scale"] = scale;
@@ -49,6 +50,11 @@ Tensor linear_autograd(const Tensor& input, const Tensor& weight, const std::opt
                        const Tensor& second_moment, double scale, double decay, double eps, double gradient_scale,
                        bool virtual_bias) {
   check_linear(input, weight, bias, second_moment, scale, decay, eps, gradient_scale);
+  if (!at::GradMode::is_enabled()) {
+    // Detached, since at::linear multiplies in another way for a weight that is being trained (kernels/forward.cpp).
+    at::AutoDispatchBelowADInplaceOrView below_autograd;
+    return linear(input, weight.detach(), bias, second_moment, scale, decay, eps, gradient_scale, virtual_bias);
+  }
   return LinearFunction::apply(input, weight, bias, second_moment, scale, decay, eps, gradient_scale, virtual_bias);
 }
 
@@ -60,6 +66,9 @@ Gradients linear_backward_autograd(const Tensor& grad_output, const Tensor& inpu
     at::AutoDispatchBelowADInplaceOrView below_autograd;
     std::tie(gradients[0], gradients[1], gradients[2]) = linear_backward(
         grad_output, input, weight, second_moment, scale, decay, eps, gradient_scale, virtual_bias, mask);
+  }
+  if (mask[1]) {
+    mark_changed(second_moment);
   }
   gradients = refuse_double_backward("svgd::linear", {grad_output, input, weight}, std::move(gradients));
   return {gradients[0], gradients[1], gradients[2]};

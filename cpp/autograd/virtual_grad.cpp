@@ -3,7 +3,7 @@
 #include <torch/library.h>
 
 #include "../ops.h"
-#include "double_backward.h"
+#include "shared.h"
 
 namespace svgd {
 namespace {
@@ -16,6 +16,7 @@ Tensor virtual_grad_autograd(const Tensor& grad_output, const Tensor& second_mom
     at::AutoDispatchBelowADInplaceOrView below_autograd;
     virtual_gradient = virtual_grad(grad_output, second_moment, scale, decay, eps, gradient_scale);
   }
+  mark_changed(second_moment);
   return refuse_double_backward("svgd::virtual_grad", {grad_output}, {virtual_gradient})[0];
 }
 

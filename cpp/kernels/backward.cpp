@@ -34,8 +34,12 @@ Tensor input_gradient(const Tensor& grad_output, const Tensor& weight, const Ten
 Gradients linear_backward_kernel(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
                                  const Tensor& second_moment, double scale, double decay, double eps,
                                  double gradient_scale, bool virtual_bias, BackwardMask mask) {
-  const auto rows = grad_output.sym_numel() / second_moment.sym_size(0);
-  const auto gradient = grad_output.reshape_symint({rows, second_moment.sym_size(0)});
+  SVGD_CHECK(ShapeError, grad_output.dim() >= 1 && grad_output.sym_size(-1) >= 1,
+             "svgd::_linear_backward: argument 'grad_output': expected [..., out] with at least one output, got ",
+             grad_output.sym_sizes(), "; pass the gradient of the output of svgd::linear");
+  const auto out = grad_output.sym_size(-1);
+  const auto rows = grad_output.sym_numel() / out;
+  const auto gradient = grad_output.reshape_symint({rows, out});
   const auto matrix = [&](const Tensor& tensor) { return tensor.reshape_symint({rows, tensor.sym_size(-1)}); };
   Tensor grad_input, grad_weight, grad_bias;
   if (mask[0]) {
@@ -45,8 +49,10 @@ Gradients linear_backward_kernel(const Tensor& grad_output, const Tensor& input,
     grad_bias = at::sum(gradient, 0);
   }
   if (mask[1]) {
+    // What can run out of memory comes before the state changes: a step that failed and is tried again counts once.
+    grad_weight = at::mm(gradient.t(), matrix(input));
     update_second_moment(gradient, second_moment, decay, gradient_scale);
-    grad_weight = at::mm(gradient.t(), matrix(input)).mul_(row_factor(second_moment, scale, eps, 2));
+    grad_weight.mul_(row_factor(second_moment, scale, eps, 2));
     if (mask[2] && virtual_bias) {
       grad_bias.mul_(row_factor(second_moment, scale, eps, 1));
     }
@@ -68,8 +74,8 @@ Gradients conv2d_backward_kernel(const Tensor& grad_output, const Tensor& input,
     return plain_backward(grad_output, mask);
   }
   if (is_channel_granular(grad_output, second_moment)) {
-    update_second_moment(grad_output, second_moment, decay, gradient_scale);
     auto [grad_input, grad_weight, grad_bias] = plain_backward(grad_output, mask);
+    update_second_moment(grad_output, second_moment, decay, gradient_scale);
     grad_weight.mul_(row_factor(second_moment, scale, eps, 4));
     if (mask[2] && virtual_bias) {
       grad_bias.mul_(row_factor(second_moment, scale, eps, 1));

@@ -1,5 +1,4 @@
 // Shapes, kinds and memory formats of every operator's results, without data. No state is touched.
-#include <ATen/ops/convolution.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
@@ -37,25 +36,29 @@ Tensor conv2d_meta(const Tensor& input, const Tensor& weight, const std::optiona
 Tensor virtual_grad_meta(const Tensor& grad_output, const Tensor& second_moment, double scale, double decay, double eps,
                          double gradient_scale) {
   check_virtual_grad(grad_output, second_moment, scale, decay, eps, gradient_scale);
-  return at::empty_like(grad_output);
+  return at::empty_like(grad_output, grad_output.options(), virtual_grad_format(grad_output));
 }
 
-void update_second_moment_meta(const Tensor&, const Tensor&, double, double) {}
-
-Gradients empty_gradients(const Tensor& grad_output, const Tensor& input, const Tensor& weight, BackwardMask mask) {
-  return {mask[0] ? at::empty_like(input) : Tensor(), mask[1] ? at::empty_like(weight) : Tensor(),
-          mask[2] ? grad_output.new_empty_symint({weight.sym_size(0)}) : Tensor()};
+void update_second_moment_meta(const Tensor& grad_output, const Tensor& second_moment, double, double) {
+  check_second_moment("svgd::_update_second_moment", grad_output, second_moment);
 }
 
-Gradients linear_backward_meta(const Tensor& grad_output, const Tensor& input, const Tensor& weight, const Tensor&,
-                               double, double, double, double, bool, BackwardMask mask) {
-  return empty_gradients(grad_output, input, weight, mask);
+Gradients empty_gradients(const Tensor& grad_output, const Tensor& input, c10::SymIntArrayRef weight_size,
+                          BackwardMask mask) {
+  return {mask[0] ? at::empty_like(input) : Tensor(), mask[1] ? grad_output.new_empty_symint(weight_size) : Tensor(),
+          mask[2] ? grad_output.new_empty_symint(weight_size.slice(0, 1)) : Tensor()};
+}
+
+Gradients linear_backward_meta(const Tensor& grad_output, const Tensor& input, const Tensor& /*weight*/,
+                               const Tensor& /*second_moment*/, double, double, double, double, bool,
+                               BackwardMask mask) {
+  return empty_gradients(grad_output, input, {grad_output.sym_size(-1), input.sym_size(-1)}, mask);
 }
 
 Gradients conv2d_backward_meta(const Tensor& grad_output, const Tensor& input, const Tensor& weight, const Tensor&,
                                c10::SymIntArrayRef, c10::SymIntArrayRef, c10::SymIntArrayRef, c10::SymInt, double,
                                double, double, double, bool, BackwardMask mask) {
-  return empty_gradients(grad_output, input, weight, mask);
+  return empty_gradients(grad_output, input, weight.sym_sizes(), mask);
 }
 
 }  // namespace

@@ -38,8 +38,7 @@ struct FlatGradient {
 
 FlatGradient flatten(const Tensor& grad_output, const Tensor& second_moment) {
   const bool channel_granular = is_channel_granular(grad_output, second_moment);
-  const bool channels_last = grad_output.dim() == 4 && !grad_output.is_contiguous() &&
-                             grad_output.is_contiguous(at::MemoryFormat::ChannelsLast);
+  const bool channels_last = virtual_grad_format(grad_output) == at::MemoryFormat::ChannelsLast;
   const auto values = channels_last ? grad_output : grad_output.contiguous();
   const auto count = values.numel();
   const auto features = second_moment.numel();
@@ -187,6 +186,7 @@ Tensor scale_flat(const FlatGradient& flat, double scale, double eps) {
 
 void update_second_moment_cpu(const Tensor& grad_output, const Tensor& second_moment, double decay,
                               double gradient_scale) {
+  check_second_moment("svgd::_update_second_moment", grad_output, second_moment);
   update_flat(flatten(grad_output, second_moment), decay, resolve_gradient_scale(grad_output, gradient_scale));
 }
 
@@ -210,6 +210,7 @@ Tensor broadcastable(const Tensor& grad_output, const Tensor& second_moment) {
 
 void update_second_moment_composed(const Tensor& grad_output, const Tensor& second_moment, double decay,
                                    double gradient_scale) {
+  check_second_moment("svgd::_update_second_moment", grad_output, second_moment);
   if (grad_output.numel() == 0) {
     return;
   }
@@ -229,7 +230,7 @@ Tensor virtual_grad_composed_kernel(const Tensor& grad_output, const Tensor& sec
   check_virtual_grad(grad_output, second_moment, scale, decay, eps, gradient_scale);
   update_second_moment_composed(grad_output, second_moment, decay, gradient_scale);
   const auto factor = at::rsqrt(broadcastable(grad_output, second_moment) + eps).mul_(scale);
-  return grad_output.mul(factor).to(grad_output.scalar_type());
+  return grad_output.mul(factor).to(grad_output.scalar_type()).contiguous(virtual_grad_format(grad_output));
 }
 
 }  // namespace

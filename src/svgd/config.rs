@@ -20,7 +20,8 @@ pub enum BatchGradient {
     /// rates of the paper's tables belong to it.
     #[default]
     AsReceived,
-    /// `k = n`: the gradients of the single examples of a batch-mean loss. Algorithm 1 read literally.
+    /// `k = n`: the gradients of the single examples of a batch-mean loss. Algorithm 1 read literally. For Linear `n` is
+    /// the number of rows, the product of all leading axes.
     PerExample,
 }
 
@@ -44,7 +45,7 @@ pub struct SvgdConfig {
     /// What the incoming gradient is, for the statistic.
     pub batch_gradient: BatchGradient,
     /// Whether biases get the sum of the virtual gradient (Algorithm 1 read literally) instead of the true one (as
-    /// the authors ran it).
+    /// the authors ran it). With a frozen weight there is no virtual gradient, and the bias gets the true one.
     pub virtual_bias: bool,
 }
 
@@ -68,16 +69,17 @@ fn check(name: &str, value: f64, valid: bool, expected: &str) -> Result<()> {
     Err(Error::Config(format!("Svgd: setting '{name}': expected {expected}, got {value}; correct the setting")))
 }
 
+// The kernels compute in f32 for every kind but Double: a value must keep its meaning there.
 impl SvgdConfig {
     pub(super) fn validate(&self) -> Result<()> {
         check_scale(self.scale)?;
-        check("decay", self.decay, (0.0..1.0).contains(&self.decay), "a number in [0, 1)")?;
-        check("eps", self.eps, self.eps.is_finite() && self.eps > 0.0, "a finite number > 0")
+        check("decay", self.decay, self.decay >= 0.0 && (self.decay as f32) < 1.0, "a number in [0, 1)")?;
+        check("eps", self.eps, self.eps.is_finite() && self.eps as f32 > 0.0, "a finite number > 0")
     }
 }
 
 pub(super) fn check_scale(scale: f64) -> Result<()> {
-    check("scale", scale, scale.is_finite() && scale >= 0.0, "a finite number >= 0")
+    check("scale", scale, (scale as f32).is_finite() && scale >= 0.0, "a finite number >= 0")
 }
 
 pub(super) fn check_loss_scale(loss_scale: f64) -> Result<()> {

@@ -42,8 +42,14 @@ impl SvgdConv2D {
         check_geometry(&name, in_dim, out_dim, ksizes, &config)?;
         let nn::ConvConfigND { stride, padding, dilation, groups, bias, ws_init, bs_init, padding_mode } = config;
         // The order of tch: the same seed gives the same layer.
-        let bs = if bias { Some(vs.f_var("bias", &[out_dim], bs_init)?) } else { None };
-        let ws = vs.f_var("weight", &[out_dim, in_dim / groups, ksizes[0], ksizes[1]], ws_init)?;
+        let bs = if bias {
+            Some(vs.f_var("bias", &[out_dim], bs_init).map_err(|error| Error::from(error).in_layer(&name))?)
+        } else {
+            None
+        };
+        let ws = vs
+            .f_var("weight", &[out_dim, in_dim / groups, ksizes[0], ksizes[1]], ws_init)
+            .map_err(|error| Error::from(error).in_layer(&name))?;
         let [h, w] = padding;
         let convolution = match padding_mode {
             PaddingMode::Zeros => Convolution { stride, padding, dilation, groups },

@@ -42,11 +42,13 @@ impl SvgdLinear {
         let bs = if config.bias {
             let bound = 1.0 / (in_dim as f64).sqrt();
             let init = config.bs_init.unwrap_or(nn::Init::Uniform { lo: -bound, up: bound });
-            Some(vs.f_var("bias", &[out_dim], init)?)
+            Some(vs.f_var("bias", &[out_dim], init).map_err(|error| Error::from(error).in_layer(&name))?)
         } else {
             None
         };
-        let ws = vs.f_var("weight", &[out_dim, in_dim], config.ws_init)?;
+        let ws = vs
+            .f_var("weight", &[out_dim, in_dim], config.ws_init)
+            .map_err(|error| Error::from(error).in_layer(&name))?;
         let accumulator = super::lock(&shared.accumulators).register(name, Expected::Size(vec![out_dim]));
         Ok(Self { ws, bs, shared, accumulator })
     }

@@ -23,7 +23,7 @@ use tch::nn;
 ///
 /// Makes the layers and owns their accumulators, the second moments of the gradients of their outputs. An ordinary
 /// `backward()` updates the accumulators and leaves virtual gradients in the weights; any tch optimizer applies them.
-/// Clones share everything.
+/// Clones share everything. The accumulators of a layer live as long as the layer.
 ///
 /// The accumulators are optimizer state: they are not in the `VarStore`, and [`save`](Self::save) and
 /// [`load`](Self::load) keep them. A layer updates its own once per backward pass through it, a layer applied twice in
@@ -132,9 +132,17 @@ impl Svgd {
     /// Tells the factor that a loss scaler multiplied the loss with, so that the statistic is of the unscaled
     /// gradient; from the next forward pass on. The virtual gradient stays scaled, for the scaler to unscale.
     ///
+    /// # Panics
+    /// If `loss_scale` is not a finite number above 0; [`f_set_loss_scale`](Self::f_set_loss_scale) returns an error.
+    pub fn set_loss_scale(&self, loss_scale: f64) {
+        self.f_set_loss_scale(loss_scale).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// As [`set_loss_scale`](Self::set_loss_scale).
+    ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if `loss_scale` is not a finite number above 0.
-    pub fn set_loss_scale(&self, loss_scale: f64) -> Result<()> {
+    pub fn f_set_loss_scale(&self, loss_scale: f64) -> Result<()> {
         config::check_loss_scale(loss_scale)?;
         lock(&self.shared.settings).loss_scale = loss_scale;
         Ok(())
@@ -163,7 +171,8 @@ impl Svgd {
     }
 
     /// Writes the accumulators as safetensors, one per layer under the layer's name (its path in the `VarStore`; a
-    /// second layer of the same name is `NAME__1`). The file is replaced as a whole or not at all.
+    /// second layer of the same name is `NAME__1`). The file is replaced as a whole or not at all. A backward pass in
+    /// another thread must not run meanwhile: it changes the values that are being written.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the file cannot be written.

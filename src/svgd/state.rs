@@ -6,7 +6,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use tch::{Device, Kind, Tensor, nn};
 
 /// The name of a layer: its path in the `VarStore`.
@@ -84,15 +84,29 @@ impl Accumulator {
         Ok(second_moment.insert(current).shallow_clone())
     }
 
+    /// A copy.
     pub(super) fn snapshot(&self) -> Option<Tensor> {
         lock(&self.second_moment).as_ref().map(|tensor| tensor.detach().copy())
     }
+
+    fn bytes(&self) -> usize {
+        let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+        lock(&self.second_moment).as_ref().map_or(0, bytes)
+    }
+
+    fn serialize(&self) -> Result<Serialized> {
+        match lock(&self.second_moment).as_ref() {
+            Some(tensor) => Serialized::new(tensor),
+            // A layer without memory is written too, as an empty tensor: the file knows all layers.
+            None => Ok(Serialized { dtype: Dtype::F32, shape: vec![0], bytes: Vec::new() }),
+        }
+    }
 }
 
-/// The accumulators of all layers, in the order of their names.
+/// The accumulators of all layers, in the order of their names. A layer that is dropped takes its own along.
 #[derive(Debug, Default)]
 pub(super) struct Accumulators {
-    by_name: BTreeMap<String, Arc<Accumulator>>,
+    by_name: BTreeMap<String, Weak<Accumulator>>,
 }
 
 // The metadata that says what a file is.
@@ -102,6 +116,7 @@ const FORMAT: &str = "tch-svgd second moments 1";
 impl Accumulators {
     /// Adds a layer. Two layers may share a path, as those of two `VarStore`s do: then the second is `NAME__1`.
     pub(super) fn register(&mut self, name: String, expected: Expected) -> Arc<Accumulator> {
+        self.by_name.retain(|_, accumulator| accumulator.strong_count() > 0);
         let mut unique = name.clone();
         for number in 1.. {
             if !self.by_name.contains_key(&unique) {
@@ -110,28 +125,28 @@ impl Accumulators {
             unique = format!("{name}__{number}");
         }
         let accumulator = Arc::new(Accumulator { name: unique.clone(), expected, second_moment: Mutex::new(None) });
-        self.by_name.insert(unique, accumulator.clone());
+        self.by_name.insert(unique, Arc::downgrade(&accumulator));
         accumulator
     }
 
-    pub(super) fn reset(&mut self) {
-        for accumulator in self.by_name.values() {
+    fn live(&self) -> BTreeMap<&str, Arc<Accumulator>> {
+        self.by_name.iter().filter_map(|(name, accumulator)| Some((name.as_str(), accumulator.upgrade()?))).collect()
+    }
+
+    pub(super) fn reset(&self) {
+        for accumulator in self.live().values() {
             *lock(&accumulator.second_moment) = None;
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
-        self.by_name.values().filter_map(|a| lock(&a.second_moment).as_ref().map(bytes)).sum()
+        self.live().values().map(|accumulator| accumulator.bytes()).sum()
     }
 
     pub(super) fn save(&self, path: &Path) -> Result<()> {
-        let mut tensors = Vec::with_capacity(self.by_name.len());
-        for (name, accumulator) in &self.by_name {
-            // A layer without memory is written too, as an empty tensor: the file knows all layers.
-            let tensor = accumulator.snapshot().unwrap_or_else(|| Tensor::zeros([0], (Kind::Float, Device::Cpu)));
-            tensors.push((name, Serialized::new(&tensor)?));
-        }
+        let live = self.live();
+        let tensors: Result<Vec<_>> = live.iter().map(|(name, a)| Ok((name, a.serialize()?))).collect();
+        let tensors = tensors?;
         let views: Result<Vec<_>> = tensors.iter().map(|(name, tensor)| Ok((name, tensor.view(path)?))).collect();
         let metadata = HashMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned())]);
         let bytes = safetensors::serialize(views?, Some(metadata))
@@ -139,72 +154,70 @@ impl Accumulators {
         write_atomically(path, &bytes)
     }
 
-    pub(super) fn load(&mut self, path: &Path) -> Result<()> {
+    pub(super) fn load(&self, path: &Path) -> Result<()> {
         let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
-        let loaded = self.parse(path, &bytes)?;
+        let live = self.live();
+        let loaded = parse(path, &bytes, &live)?;
         // Nothing can fail from here on: the accumulators change together or not at all.
-        for (accumulator, tensor) in self.by_name.values().zip(loaded) {
+        for (accumulator, tensor) in live.values().zip(loaded) {
             *lock(&accumulator.second_moment) = tensor;
         }
         Ok(())
     }
+}
 
-    /// The tensors of a file, in the order of the accumulators.
-    fn parse(&self, path: &Path, bytes: &[u8]) -> Result<Vec<Option<Tensor>>> {
-        let error = |message: String| Error::state(path, message);
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|reason| {
-            error(format!("expected a safetensors file, got something else or a part of one ({reason}); save it again"))
-        })?;
-        let format = metadata.metadata().as_ref().and_then(|metadata| metadata.get(FORMAT_KEY));
-        if format.map(String::as_str) != Some(FORMAT) {
-            return Err(error(format!(
-                "expected the accumulators that Svgd::save writes ({FORMAT_KEY} '{FORMAT}'), got {format:?}; weights are \
-                 loaded with VarStore::load"
-            )));
-        }
-        let file = SafeTensors::deserialize(bytes).map_err(|reason| {
-            error(format!(
-                "expected {} tensors, got a part of them ({reason}); save it again",
-                metadata.tensors().len()
-            ))
-        })?;
-        let unknown: Vec<_> = file.names().into_iter().filter(|&name| !self.by_name.contains_key(name)).collect();
-        let missing: Vec<_> = self.by_name.keys().filter(|&name| !file.names().contains(&name.as_str())).collect();
-        if !unknown.is_empty() || !missing.is_empty() {
-            return Err(error(format!(
-                "expected the layers of this model, got others: the file lacks {missing:?} and has {unknown:?} too; build \
-                 the model that it was saved from first"
-            )));
-        }
-        let parse = |(name, accumulator): (&String, &Arc<Accumulator>)| {
-            let view = file.tensor(name).map_err(|reason| error(format!("layer '{name}': {reason}")))?;
-            let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-            if size == [0] {
-                return Ok(None);
-            }
-            if !accumulator.expected.admits(&size) {
-                return Err(error(format!(
-                    "layer '{name}': expected shape {}, got {size:?}; the model or its Granularity is another one",
-                    accumulator.expected
-                )));
-            }
-            let kind = match view.dtype() {
-                Dtype::F32 => Kind::Float,
-                Dtype::F64 => Kind::Double,
-                other => return Err(error(format!("layer '{name}': expected kind F32 or F64, got {other:?}"))),
-            };
-            let tensor = Tensor::f_from_data_size(view.data(), &size, kind)?;
-            // Also false for NaN.
-            let valid = tensor.f_min()?.f_double_value(&[])? >= 0.0 && tensor.f_max()?.f_double_value(&[])?.is_finite();
-            if !valid {
-                return Err(error(format!(
-                    "layer '{name}': expected finite values >= 0 (a mean of squares), got others; the file is damaged"
-                )));
-            }
-            Ok(Some(tensor))
-        };
-        self.by_name.iter().map(parse).collect()
+/// The tensors of a file, in the order of the accumulators.
+fn parse(path: &Path, bytes: &[u8], live: &BTreeMap<&str, Arc<Accumulator>>) -> Result<Vec<Option<Tensor>>> {
+    let error = |message: String| Error::state(path, message);
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|reason| {
+        error(format!("expected a safetensors file, got something else or a part of one ({reason}); save it again"))
+    })?;
+    let format = metadata.metadata().as_ref().and_then(|metadata| metadata.get(FORMAT_KEY));
+    if format.map(String::as_str) != Some(FORMAT) {
+        return Err(error(format!(
+            "expected the accumulators that Svgd::save writes ({FORMAT_KEY} '{FORMAT}'), got {format:?}; weights are \
+             loaded with VarStore::load"
+        )));
     }
+    let file = SafeTensors::deserialize(bytes).map_err(|reason| {
+        error(format!("expected {} tensors, got a part of them ({reason}); save it again", metadata.tensors().len()))
+    })?;
+    let unknown: Vec<_> = file.names().into_iter().filter(|&name| !live.contains_key(name)).collect();
+    let missing: Vec<_> = live.keys().filter(|&name| !file.names().contains(name)).collect();
+    if !unknown.is_empty() || !missing.is_empty() {
+        return Err(error(format!(
+            "expected the layers of this model, got others: the file lacks {missing:?} and has {unknown:?} too; build \
+             the model that it was saved from first"
+        )));
+    }
+    let parse = |(name, accumulator): (&&str, &Arc<Accumulator>)| {
+        let view = file.tensor(name).map_err(|reason| error(format!("layer '{name}': {reason}")))?;
+        let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        if size == [0] {
+            return Ok(None);
+        }
+        if !accumulator.expected.admits(&size) {
+            return Err(error(format!(
+                "layer '{name}': expected shape {}, got {size:?}; the model or its Granularity is another one",
+                accumulator.expected
+            )));
+        }
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F64 => Kind::Double,
+            other => return Err(error(format!("layer '{name}': expected kind F32 or F64, got {other:?}"))),
+        };
+        let tensor = Tensor::f_from_data_size(view.data(), &size, kind)?;
+        // Also false for NaN.
+        let valid = tensor.f_min()?.f_double_value(&[])? >= 0.0 && tensor.f_max()?.f_double_value(&[])?.is_finite();
+        if !valid {
+            return Err(error(format!(
+                "layer '{name}': expected finite values >= 0 (a mean of squares), got others; the file is damaged"
+            )));
+        }
+        Ok(Some(tensor))
+    };
+    live.iter().map(parse).collect()
 }
 
 /// A tensor as safetensors wants it.
