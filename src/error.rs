@@ -3,6 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// What went wrong. The text names the operator, the argument, what was expected, what came and what to do.
+///
+/// ```
+/// use tch_svgd::{Error, Svgd, SvgdConfig};
+/// let error = Svgd::new(SvgdConfig { decay: 1.5, ..Default::default() }).unwrap_err();
+/// assert!(matches!(error, Error::Config(_)));
+/// assert_eq!(error.to_string(), "Svgd: setting 'decay': expected a number in [0, 1), got 1.5; correct the setting");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

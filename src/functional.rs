@@ -9,6 +9,12 @@ use crate::error::{Error, Result};
 use tch::Tensor;
 
 /// The scalar arguments of every operator (SVGD paper, Algorithm 1).
+///
+/// ```
+/// use tch_svgd::functional::Hyperparameters;
+/// let paper_mlp = Hyperparameters { scale: 0.1, ..Default::default() };
+/// assert_eq!((paper_mlp.decay, paper_mlp.eps), (0.9, 1e-6));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hyperparameters {
     /// `s`: the factor of the virtual gradient. Finite, at least 0.
@@ -45,6 +51,12 @@ impl From<Hyperparameters> for ffi::Hyperparameters {
 }
 
 /// The geometry of a convolution; pairs are (height, width).
+///
+/// ```
+/// use tch_svgd::functional::Convolution;
+/// let halving = Convolution { stride: [2, 2], padding: [1, 1], ..Default::default() };
+/// assert_eq!(halving.groups, 1);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Convolution {
     /// Steps of the kernel, at least 1.
@@ -92,7 +104,8 @@ fn bias_or_undefined(op: &str, bias: Option<&Tensor>) -> Result<Tensor> {
 /// `input` is the true one (SVGD paper, Algorithm 1 and §3.1).
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::Kind`], [`Error::Device`], [`Error::Config`] name the argument; [`Error::OutOfMemory`].
+/// [`Error::Shape`], [`Error::Kind`], [`Error::Device`], [`Error::Config`], [`Error::Unsupported`] name the argument;
+/// [`Error::OutOfMemory`]; [`Error::Torch`] for anything else that libtorch raises.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
@@ -119,8 +132,8 @@ pub fn linear(
 
 /// A 2-D convolution whose backward pass gives `weight` the virtual gradient.
 ///
-/// - `input`: `[n, c_in, h, w]` or `[c_in, h, w]`; `weight`: `[c_out, c_in / groups, kh, kw]`; `bias`: `[c_out]`; the
-///   result: `[n, c_out, h_out, w_out]`, equal to [`Tensor::conv2d`]'s to the bit.
+/// - `input`: `[n, c_in, h, w]` or, without a batch, `[c_in, h, w]`; `weight`: `[c_out, c_in / groups, kh, kw]`; `bias`:
+///   `[c_out]`; the result: `[n, c_out, h_out, w_out]` or `[c_out, h_out, w_out]`, equal to [`Tensor::conv2d`]'s to the bit.
 /// - `second_moment`: `[c_out, h_out, w_out]` for one value per output element (the paper's), or `[c_out]` for one per
 ///   channel; Float (Double for Double weights), on the weight's device. **Changed** by each backward pass in which
 ///   `weight` needs a gradient, and only then.
@@ -129,7 +142,8 @@ pub fn linear(
 /// gradient is formed.
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::Kind`], [`Error::Device`], [`Error::Config`] name the argument; [`Error::OutOfMemory`].
+/// [`Error::Shape`], [`Error::Kind`], [`Error::Device`], [`Error::Config`], [`Error::Unsupported`] name the argument;
+/// [`Error::OutOfMemory`]; [`Error::Torch`] for anything else that libtorch raises.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
@@ -170,7 +184,8 @@ pub fn conv2d(
 ///   batch is empty, it stays as it was.
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::Kind`], [`Error::Device`], [`Error::Config`] name the argument; [`Error::OutOfMemory`].
+/// [`Error::Shape`], [`Error::Kind`], [`Error::Device`], [`Error::Config`], [`Error::Unsupported`] name the argument;
+/// [`Error::OutOfMemory`]; [`Error::Torch`] for anything else that libtorch raises.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};

@@ -1,6 +1,7 @@
 //! The settings of SVGD.
 
 use crate::error::{Error, Result};
+use crate::functional::Hyperparameters;
 
 /// How many values the second moment of a convolution has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,13 +52,14 @@ pub struct SvgdConfig {
 
 impl Default for SvgdConfig {
     fn default() -> Self {
+        let Hyperparameters { scale, decay, eps, virtual_bias, .. } = Hyperparameters::default();
         Self {
-            scale: 0.01,
-            decay: 0.9,
-            eps: 1e-6,
+            scale,
+            decay,
+            eps,
             granularity: Granularity::default(),
             batch_gradient: BatchGradient::default(),
-            virtual_bias: false,
+            virtual_bias,
         }
     }
 }

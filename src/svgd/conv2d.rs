@@ -14,7 +14,21 @@ use tch::{Tensor, nn};
 ///
 /// The output and the gradient of the input are those of [`tch::nn::Conv2D`] to the bit, for every padding mode (SVGD
 /// paper, §3.1: Conv2D). With [`Granularity::Element`] the second moment belongs to one output size: a training pass
-/// with another is an error, one without gradients is not.
+/// with another is an error, one without gradients is not. With `g` the gradient of the output,
+/// `r ← decay·r + (1 - decay)·mean((k g)²)`, and the weight's gradient is formed from `t = scale·g / √(r + eps)`.
+///
+/// ```
+/// use tch::nn::{self, Module};
+/// use tch::{Device, Kind, Tensor};
+/// use tch_svgd::{Svgd, SvgdConfig};
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let config = nn::ConvConfig { padding: 1, ..Default::default() };
+/// let conv = Svgd::new(SvgdConfig::default())?.conv2d(vs.root() / "conv", 3, 16, 3, config);
+/// let output = conv.forward(&Tensor::randn([2, 3, 8, 8], (Kind::Float, Device::Cpu)));
+/// output.square().mean(None).backward();
+/// assert_eq!(conv.second_moment().unwrap().size(), [16, 8, 8]);
+/// # Ok::<(), tch_svgd::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct SvgdConv2D {
     /// The weight, `[c_out, c_in / groups, kh, kw]`.

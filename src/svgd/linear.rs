@@ -11,7 +11,23 @@ use tch::{Tensor, nn};
 /// [`Svgd::linear`](crate::Svgd::linear).
 ///
 /// The output and the gradient of the input are those of [`tch::nn::Linear`] to the bit. Its second moment has one
-/// value per output, and the mean goes over all leading axes (SVGD paper, §3.1: MatMul).
+/// value per output, `[out]`, and the mean goes over all leading axes: with `g` the gradient of the output as a matrix of
+/// rows, `r ← decay·r + (1 - decay)·mean((k g)²)` and `grad_weight = diag(scale / √(r + eps)) gᵀ x` (SVGD paper, Algorithm
+/// 1 and §3.1: MatMul).
+///
+/// ```
+/// use tch::nn::{self, Module};
+/// use tch::{Device, Kind, Tensor};
+/// use tch_svgd::{Svgd, SvgdConfig};
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let fc = Svgd::new(SvgdConfig::default())?.linear(vs.root() / "fc", 4, 3, Default::default());
+/// let output = fc.forward(&Tensor::randn([5, 7, 4], (Kind::Float, Device::Cpu)));
+/// assert_eq!(output.size(), [5, 7, 3]);
+/// output.square().mean(None).backward();
+/// assert_eq!(fc.ws.grad().size(), [3, 4]);
+/// assert_eq!(fc.second_moment().unwrap().size(), [3]);
+/// # Ok::<(), tch_svgd::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct SvgdLinear {
     /// The weight, `[out, in]`.

@@ -182,6 +182,22 @@ impl Svgd {
 
     /// Reads the accumulators of a [`save`](Self::save) of the same layers: training goes on as if it had not stopped.
     ///
+    /// ```
+    /// # use tch::{Device, nn};
+    /// # use tch_svgd::{Svgd, SvgdConfig};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (path, weights) = (folder.path().join("svgd.safetensors"), folder.path().join("weights.safetensors"));
+    /// let mut vs = nn::VarStore::new(Device::Cpu);
+    /// let svgd = Svgd::new(SvgdConfig::default())?;
+    /// let fc = svgd.linear(vs.root() / "fc", 4, 3, Default::default());
+    /// vs.save(&weights)?;
+    /// svgd.save(&path)?;
+    /// // Later, with the same layers built:
+    /// vs.load(&weights)?;
+    /// svgd.load(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the file cannot be read, [`Error::State`](crate::Error::State) if it is
     /// damaged or belongs to other layers. The accumulators are untouched then.
