@@ -209,7 +209,7 @@ fn panel(area: &Area, label: &str, runs: &[Run], series: &[Series]) -> Result<()
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(SeriesLabelPosition::LowerLeft)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK)
         .draw()
