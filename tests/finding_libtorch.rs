@@ -7,6 +7,8 @@ mod libtorch;
 mod programs;
 
 use programs::*;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -70,8 +72,13 @@ impl Project {
 
     fn stub(&self, name: &str, text: &str) {
         let path = self.path("bin").join(name);
-        std::fs::write(&path, format!("#!/usr/bin/env bash\n{text}\n")).unwrap();
-        run(Command::new("chmod").arg("755").arg(path));
+        // The name may be a link of `new`: writing through it would overwrite the machine's own program.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{}: {error}", path.display()),
+            _ => {}
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path).unwrap();
+        file.write_all(format!("#!/usr/bin/env bash\n{text}\n").as_bytes()).unwrap();
     }
 
     fn script(&self) -> Command {
