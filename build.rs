@@ -13,8 +13,20 @@ const SOURCES: &[&str] = &[
     "cpp/autograd/virtual_grad.cpp",
     "cpp/kernels/forward.cpp",
     "cpp/kernels/backward.cpp",
-    "cpp/kernels/virtual_grad.cpp",
+    "cpp/kernels/composed.cpp",
     "cpp/kernels/meta.cpp",
+    "cpp/kernels/cpu/virtual_grad.cpp",
+];
+
+/// The inner loops of the CPU kernels, each with the flags of its instruction set. Which of them run is decided at run
+/// time: the build asks nothing of the machine that it is for.
+const LOOPS: &[(&str, &[&str])] = &[("cpp/kernels/cpu/loops_portable.cpp", &[])];
+const LOOPS_X86_64: &[(&str, &[&str])] = &[
+    ("cpp/kernels/cpu/loops_avx2.cpp", &["-mavx2", "-mf16c"]),
+    (
+        "cpp/kernels/cpu/loops_avx512.cpp",
+        &["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mf16c", "-mprefer-vector-width=512"],
+    ),
 ];
 
 fn main() {
@@ -53,6 +65,7 @@ fn build() -> Result<(), String> {
         cpp.flag("-fopenmp");
     }
     cpp.try_compile("tch_svgd_cpp").map_err(|error| format!("cpp/ did not compile: {error}"))?;
+    compile_loops()?;
 
     let lib = libtorch.lib.display();
     println!("cargo:rustc-env=TCH_SVGD_LIBTORCH_LIB={lib}");
@@ -60,5 +73,25 @@ fn build() -> Result<(), String> {
     // DEP_TCH_SVGD_LIBTORCH_LIB, which the next line gives it.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo:libtorch_lib={lib}");
+    Ok(())
+}
+
+/// After cpp/, whose symbols these libraries resolve.
+fn compile_loops() -> Result<(), String> {
+    let x86_64 = std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
+    for (source, flags) in LOOPS.iter().chain(if x86_64 { LOOPS_X86_64 } else { &[] }) {
+        let name = std::path::Path::new(source).file_stem().unwrap_or_default().to_string_lossy();
+        cc::Build::new()
+            .cpp(true)
+            .std("c++17")
+            .file(source)
+            .flags(*flags)
+            // No fused multiply-add: every instruction set gives the same bits. No errno and no floating-point traps:
+            // both would keep roots and selections from becoming vector instructions.
+            .flags(["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"])
+            .opt_level(3)
+            .try_compile(&format!("tch_svgd_{name}"))
+            .map_err(|error| format!("{source} did not compile: {error}"))?;
+    }
     Ok(())
 }

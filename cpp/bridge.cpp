@@ -49,6 +49,10 @@ std::unique_ptr<at::Tensor> virtual_grad_composed(const at::Tensor& grad_output,
   return boxed(svgd::virtual_grad_composed(grad_output, second_moment, h.scale, h.decay, h.eps, h.gradient_scale));
 }
 
+void update_second_moment(const at::Tensor& grad_output, const at::Tensor& second_moment, const Hyperparameters& h) {
+  svgd::update_second_moment(grad_output, second_moment, h.decay, h.gradient_scale);
+}
+
 rust::Vec<int64_t> conv2d_output_size(rust::Slice<const int64_t> input_size, rust::Slice<const int64_t> weight_size,
                                       const Convolution& c) {
   rust::Vec<int64_t> output_size;

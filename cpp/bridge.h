@@ -62,6 +62,8 @@ std::unique_ptr<at::Tensor> virtual_grad(const at::Tensor& grad_output, const at
                                          const Hyperparameters& hyperparameters);
 std::unique_ptr<at::Tensor> virtual_grad_composed(const at::Tensor& grad_output, const at::Tensor& second_moment,
                                                   const Hyperparameters& hyperparameters);
+void update_second_moment(const at::Tensor& grad_output, const at::Tensor& second_moment,
+                          const Hyperparameters& hyperparameters);
 rust::Vec<int64_t> conv2d_output_size(rust::Slice<const int64_t> input_size, rust::Slice<const int64_t> weight_size,
                                       const Convolution& convolution);
 

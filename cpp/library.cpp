@@ -25,6 +25,7 @@ TORCH_LIBRARY(svgd, m) {
       "_conv2d_backward(Tensor grad_output, Tensor input, Tensor weight, Tensor(a!) second_moment, SymInt[2] stride, "
       "SymInt[2] padding, SymInt[2] dilation, SymInt groups, float scale, float decay, float eps, "
       "float gradient_scale, bool virtual_bias, bool[3] output_mask) -> (Tensor, Tensor, Tensor)");
+  m.def("_scale_rows(Tensor(a!) rows, Tensor second_moment, float scale, float eps) -> ()");
   m.def("_update_second_moment(Tensor grad_output, Tensor(a!) second_moment, float decay, float gradient_scale) -> ()");
   m.def(
       "_virtual_grad_composed(Tensor grad_output, Tensor(a!) second_moment, float scale, float decay, float eps, "

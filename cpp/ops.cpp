@@ -168,6 +168,18 @@ void check_second_moment(const char* op, const Tensor& grad_output, const Tensor
              "; create it with zeros of one of the two shapes");
 }
 
+void check_scale_rows(const Tensor& rows, const Tensor& second_moment, double scale, double eps) {
+  constexpr auto op = "svgd::_scale_rows";
+  check_tensor(op, "rows", rows);
+  SVGD_CHECK(ShapeError, rows.dim() >= 1, op, ": argument 'rows': expected at least one dimension, got a scalar; ",
+             "pass the weight gradient");
+  check_second_moment_storage(op, second_moment, rows);
+  SVGD_CHECK(ShapeError, second_moment.dim() == 1 && second_moment.sym_size(0) == rows.sym_size(0), op,
+             ": argument 'second_moment': expected shape [", rows.sym_size(0), "] (one value per row), got ",
+             second_moment.sym_sizes(), "; pass the accumulator of the layer's outputs");
+  check_hyperparameters(op, scale, /*decay=*/0, eps, /*gradient_scale=*/1);
+}
+
 void check_virtual_grad(const Tensor& grad_output, const Tensor& second_moment, double scale, double decay, double eps,
                         double gradient_scale) {
   check_second_moment("svgd::virtual_grad", grad_output, second_moment);
@@ -207,6 +219,11 @@ Tensor virtual_grad_composed(const Tensor& grad_output, const Tensor& second_mom
 void update_second_moment(const Tensor& grad_output, const Tensor& second_moment, double decay, double gradient_scale) {
   SVGD_OPERATOR(update_second_moment, "_update_second_moment");
   op.call(grad_output, second_moment, decay, gradient_scale);
+}
+
+void scale_rows(const Tensor& rows, const Tensor& second_moment, double scale, double eps) {
+  SVGD_OPERATOR(scale_rows, "_scale_rows");
+  op.call(rows, second_moment, scale, eps);
 }
 
 Gradients linear_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,

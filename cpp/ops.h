@@ -58,6 +58,9 @@ Tensor virtual_grad_composed(const Tensor& grad_output, const Tensor& second_mom
 
 void update_second_moment(const Tensor& grad_output, const Tensor& second_moment, double decay, double gradient_scale);
 
+// rows[i] *= scale / sqrt(second_moment[i] + eps), in place. diag(scale / sqrt(r + eps)) of DESIGN §2.
+void scale_rows(const Tensor& rows, const Tensor& second_moment, double scale, double eps);
+
 Gradients linear_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
                           const Tensor& second_moment, double scale, double decay, double eps, double gradient_scale,
                           bool virtual_bias, BackwardMask mask);
@@ -78,6 +81,8 @@ void check_conv2d(const Tensor& input, const Tensor& weight, const std::optional
                   double gradient_scale);
 
 void check_second_moment(const char* op, const Tensor& grad_output, const Tensor& second_moment);
+
+void check_scale_rows(const Tensor& rows, const Tensor& second_moment, double scale, double eps);
 
 void check_virtual_grad(const Tensor& grad_output, const Tensor& second_moment, double scale, double decay, double eps,
                         double gradient_scale);

@@ -59,6 +59,11 @@ pub(crate) mod ffi {
             second_moment: &Tensor,
             hyperparameters: &Hyperparameters,
         ) -> Result<UniquePtr<Tensor>>;
+        fn update_second_moment(
+            grad_output: &Tensor,
+            second_moment: &Tensor,
+            hyperparameters: &Hyperparameters,
+        ) -> Result<()>;
         fn conv2d_output_size(input_size: &[i64], weight_size: &[i64], convolution: &Convolution) -> Result<Vec<i64>>;
 
         fn is_grad_enabled() -> Result<bool>;

@@ -212,3 +212,14 @@ pub fn virtual_grad_composed(
 ) -> Result<Tensor> {
     Ok(take(ffi::virtual_grad_composed(lend(grad_output), lend(second_moment), &hyperparameters.into())?))
 }
+
+/// The update of the second moment alone, as the layers whose virtual gradient is a scaling of rows make it; `scale` and
+/// `eps` play no part.
+#[doc(hidden)]
+pub fn update_second_moment(
+    grad_output: &Tensor,
+    second_moment: &Tensor,
+    hyperparameters: Hyperparameters,
+) -> Result<()> {
+    Ok(ffi::update_second_moment(lend(grad_output), lend(second_moment), &hyperparameters.into())?)
+}

@@ -3,10 +3,8 @@
 // t = scale * g / sqrt(r + eps) multiplies column j of g by one number when r has one value per output (Linear) or
 // per channel (Conv2D with Granularity::Channel). Then grad_weight is the plain weight gradient with row j multiplied
 // by that number, and t is never formed. Only Conv2D with Granularity::Element forms it.
-#include <ATen/TensorOperators.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/rsqrt.h>
 #include <ATen/ops/sum.h>
 #include <torch/library.h>
 
@@ -14,13 +12,6 @@
 
 namespace svgd {
 namespace {
-
-// scale / sqrt(r + eps), shaped to multiply dimension 0 of a tensor of `dim` dimensions.
-Tensor row_factor(const Tensor& second_moment, double scale, double eps, int64_t dim) {
-  std::vector<c10::SymInt> size(dim, 1);
-  size[0] = second_moment.sym_size(0);
-  return at::rsqrt(second_moment + eps).mul_(scale).view_symint(size);
-}
 
 // g w, with the operands in the order in which autograd's own addmm and mm multiply them: an input in column-major
 // order gets a column-major gradient. So the result is that of the original to the bit.
@@ -52,9 +43,9 @@ Gradients linear_backward_kernel(const Tensor& grad_output, const Tensor& input,
     // What can run out of memory comes before the state changes: a step that failed and is tried again counts once.
     grad_weight = at::mm(gradient.t(), matrix(input));
     update_second_moment(gradient, second_moment, decay, gradient_scale);
-    grad_weight.mul_(row_factor(second_moment, scale, eps, 2));
+    scale_rows(grad_weight, second_moment, scale, eps);
     if (mask[2] && virtual_bias) {
-      grad_bias.mul_(row_factor(second_moment, scale, eps, 1));
+      scale_rows(grad_bias, second_moment, scale, eps);
     }
   }
   return {grad_input, grad_weight, grad_bias};
@@ -76,9 +67,9 @@ Gradients conv2d_backward_kernel(const Tensor& grad_output, const Tensor& input,
   if (is_channel_granular(grad_output, second_moment)) {
     auto [grad_input, grad_weight, grad_bias] = plain_backward(grad_output, mask);
     update_second_moment(grad_output, second_moment, decay, gradient_scale);
-    grad_weight.mul_(row_factor(second_moment, scale, eps, 4));
+    scale_rows(grad_weight, second_moment, scale, eps);
     if (mask[2] && virtual_bias) {
-      grad_bias.mul_(row_factor(second_moment, scale, eps, 1));
+      scale_rows(grad_bias, second_moment, scale, eps);
     }
     return {grad_input, grad_weight, grad_bias};
   }

@@ -43,6 +43,10 @@ void update_second_moment_meta(const Tensor& grad_output, const Tensor& second_m
   check_second_moment("svgd::_update_second_moment", grad_output, second_moment);
 }
 
+void scale_rows_meta(const Tensor& rows, const Tensor& second_moment, double scale, double eps) {
+  check_scale_rows(rows, second_moment, scale, eps);
+}
+
 Gradients empty_gradients(const Tensor& grad_output, const Tensor& input, c10::SymIntArrayRef weight_size,
                           BackwardMask mask) {
   return {mask[0] ? at::empty_like(input) : Tensor(), mask[1] ? grad_output.new_empty_symint(weight_size) : Tensor(),
@@ -69,6 +73,7 @@ TORCH_LIBRARY_IMPL(svgd, Meta, m) {
   m.impl("virtual_grad", virtual_grad_meta);
   m.impl("_virtual_grad_composed", virtual_grad_meta);
   m.impl("_update_second_moment", update_second_moment_meta);
+  m.impl("_scale_rows", scale_rows_meta);
   m.impl("_linear_backward", linear_backward_meta);
   m.impl("_conv2d_backward", conv2d_backward_meta);
 }

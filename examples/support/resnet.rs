@@ -21,9 +21,17 @@ impl Model for ResNet20 {
     const PARAMETERS: usize = 269_722;
 
     fn new<L: Layers>(layers: &L, p: &nn::Path, classes: i64) -> Self {
+        Self::of_width(layers, p, classes, 1)
+    }
+}
+
+impl ResNet20 {
+    /// The model with `width` times the channels.
+    pub fn of_width<L: Layers>(layers: &L, p: &nn::Path, classes: i64, width: i64) -> Self {
         let mut blocks = Vec::new();
-        let mut channels = 16;
-        for (group, out_channels) in [16, 32, 64].into_iter().enumerate() {
+        let stem = 16 * width;
+        let mut channels = stem;
+        for (group, out_channels) in [16 * width, 32 * width, 64 * width].into_iter().enumerate() {
             for block in 0..3 {
                 let name = format!("group{}_block{}", group + 1, block + 1);
                 let pre_activated = blocks.is_empty();
@@ -32,8 +40,8 @@ impl Model for ResNet20 {
             }
         }
         ResNet20 {
-            stem: Box::new(conv3x3(layers, p / "stem", 3, 16, 1)),
-            norm_stem: BatchNorm::new(&(p / "norm_stem"), 16),
+            stem: Box::new(conv3x3(layers, p / "stem", 3, stem, 1)),
+            norm_stem: BatchNorm::new(&(p / "norm_stem"), stem),
             blocks,
             norm: BatchNorm::new(&(p / "norm"), channels),
             head: Box::new(layers.linear(p / "head", channels, classes, Default::default())),

@@ -1,0 +1,108 @@
+//! ResNet-20 in training, one step at a time, with each of the optimizers that are compared.
+#![allow(dead_code)] // each bench uses its own part
+
+use crate::support::{Times, device, in_turn};
+use criterion::Criterion;
+use tch::nn::{self, Module, OptimizerConfig};
+use tch::{Kind, Tensor};
+use tch_svgd::{Granularity, Layers, Plain, Svgd, SvgdConfig};
+
+#[path = "../../examples/support/resnet.rs"]
+mod resnet;
+
+/// What `resnet.rs` implements for the training programs.
+trait Model: Module + Sized {
+    const NAME: &'static str;
+    const PARAMETERS: usize;
+    fn new<L: Layers>(layers: &L, p: &nn::Path, classes: i64) -> Self;
+}
+
+/// A model with its optimizer.
+pub struct Trainer {
+    model: resnet::ResNet20,
+    optimizer: nn::Optimizer,
+    parameters: nn::VarStore,
+    svgd: Option<Svgd>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Method {
+    Sgd,
+    Adam,
+    SvgdElement,
+    SvgdChannel,
+}
+
+impl Method {
+    pub const ALL: [Method; 4] = [Method::SvgdElement, Method::SvgdChannel, Method::Sgd, Method::Adam];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Sgd => "sgd",
+            Method::Adam => "adam",
+            Method::SvgdElement => "svgd_element",
+            Method::SvgdChannel => "svgd_channel",
+        }
+    }
+
+    fn granularity(self) -> Option<Granularity> {
+        match self {
+            Method::SvgdElement => Some(Granularity::Element),
+            Method::SvgdChannel => Some(Granularity::Channel),
+            Method::Sgd | Method::Adam => None,
+        }
+    }
+}
+
+impl Trainer {
+    /// The paper's rates of the first phase, with `width` times ResNet-20's channels.
+    pub fn new(method: Method, width: i64) -> Self {
+        let parameters = nn::VarStore::new(device());
+        let svgd = method
+            .granularity()
+            .map(|granularity| Svgd::new(SvgdConfig { scale: 0.01, granularity, ..Default::default() }).unwrap());
+        let model = match &svgd {
+            Some(svgd) => resnet::ResNet20::of_width(svgd, &parameters.root(), 10, width),
+            None => resnet::ResNet20::of_width(&Plain, &parameters.root(), 10, width),
+        };
+        let optimizer = match method {
+            Method::Sgd => nn::Sgd::default().build(&parameters, 0.1),
+            Method::Adam => nn::Adam::default().build(&parameters, 1e-3),
+            Method::SvgdElement | Method::SvgdChannel => nn::Sgd::default().build(&parameters, 0.5),
+        };
+        Trainer { model, optimizer: optimizer.unwrap(), parameters, svgd }
+    }
+
+    fn step(&mut self, images: &Tensor, labels: &Tensor) {
+        let loss = self.model.forward(images).cross_entropy_for_logits(labels);
+        self.optimizer.backward_step(&loss);
+    }
+
+    /// Bytes that the optimizer keeps between steps.
+    pub fn state_bytes(&self, method: Method) -> usize {
+        let parameters: usize = self.parameters.trainable_variables().iter().map(|t| t.numel() * 4).sum();
+        match method {
+            Method::Sgd => 0,
+            Method::Adam => 2 * parameters,
+            Method::SvgdElement | Method::SvgdChannel => self.svgd.as_ref().map_or(0, Svgd::state_bytes),
+        }
+    }
+}
+
+/// Training steps of every method in turn, on the same random images.
+pub fn times(
+    criterion: &mut Criterion,
+    group: &str,
+    case: &str,
+    trainers: &mut [(Method, Trainer)],
+    batch: i64,
+) -> Option<Times> {
+    let images = Tensor::randn([batch, 3, 32, 32], (Kind::Float, device()));
+    let labels = Tensor::randint(10, [batch], (Kind::Int64, device()));
+    let routines = trainers.iter_mut().map(|(method, trainer)| {
+        let (images, labels) = (&images, &labels);
+        let routine: Box<dyn FnMut()> = Box::new(move || trainer.step(images, labels));
+        (method.name(), routine)
+    });
+    in_turn(criterion, group, case, 0, routines.collect())
+}
