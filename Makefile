@@ -1,6 +1,6 @@
 # `make test` and `make demo` obtain libtorch themselves; see scripts/libtorch.
 
-.PHONY: libtorch test demo lint doc format
+.PHONY: libtorch test demo lint doc format cuda check-cuda
 
 libtorch:
 	scripts/libtorch
@@ -12,13 +12,25 @@ test: libtorch
 demo: libtorch
 	cargo run --release --example resnet20_cifar10 -- --optimizer sgd,svgd --steps 280 --eval-every 140 --out runs/demo
 
-CPP = $(wildcard cpp/*.h cpp/*.cpp cpp/*/*.h cpp/*/*.cpp)
+# With our CUDA kernels, against a libtorch with CUDA: that of PyTorch 2.11.0 in python3 (pip install torch==2.11.0 and
+# LIBTORCH_USE_PYTORCH=1, which goes before LIBTORCH), or the one in the folder LIBTORCH. nvcc is that of CUDA_HOME,
+# CUDA_PATH or PATH, or what scripts/nvcc fetches; TORCH_CUDA_ARCH_LIST chooses the architectures.
+cuda:
+	@test -n "$(LIBTORCH)$(LIBTORCH_USE_PYTORCH)" || { echo "make cuda: set LIBTORCH_USE_PYTORCH=1 where python3 has PyTorch 2.11.0 with CUDA (pip install torch==2.11.0), or LIBTORCH to the folder of a libtorch 2.11.0 with CUDA" >&2; exit 1; }
+	command -v nvcc >/dev/null || scripts/nvcc
+	cargo build --release --features cuda --target-dir $(or $(CARGO_TARGET_DIR),target/cuda)
+
+# Compiles cuda/ without a GPU, and fails where a kernel spills registers.
+check-cuda:
+	scripts/check-cuda
+
+CPP = $(wildcard cpp/*.h cpp/*.cpp cpp/*/*.h cpp/*/*.cpp cuda/*.h cuda/*.cuh cuda/*.cu cuda/*.cpp)
 
 lint: libtorch
 	cargo fmt --check
 	cargo clippy --all-targets -- --deny warnings
 	clang-format --dry-run --Werror $(CPP)
-	shellcheck scripts/libtorch .ci/run
+	shellcheck -x scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/check-cuda .ci/run
 
 doc: libtorch
 	RUSTDOCFLAGS="--deny warnings" cargo doc --no-deps

@@ -1,7 +1,12 @@
 //! Finds libtorch where torch-sys found it, compiles cpp/, and lets every target and dependent find the libraries.
 
+#[path = "build/cuda.rs"]
+mod cuda;
 #[path = "build/libtorch.rs"]
 mod libtorch;
+
+use std::path::Path;
+use std::process::Command;
 
 const SOURCES: &[&str] = &[
     "cpp/bridge.cpp",
@@ -29,10 +34,15 @@ const LOOPS_X86_64: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// What the feature `cuda` adds: kernels for nvcc, and their operators for the C++ compiler.
+const CUDA_KERNELS: &[&str] = &["cuda/virtual_grad_kernel.cu", "cuda/second_moment_kernel.cu", "cuda/scale_kernel.cu"];
+const CUDA_SOURCES: &[&str] = &["cuda/virtual_grad.cpp"];
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=build");
     println!("cargo:rerun-if-changed=cpp");
+    println!("cargo:rerun-if-changed=cuda");
     println!("cargo:rerun-if-changed=src/bridge.rs");
     if std::env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
         println!("cargo:rustc-env=TCH_SVGD_LIBTORCH_LIB=");
@@ -64,6 +74,10 @@ fn build() -> Result<(), String> {
     } else {
         cpp.flag("-fopenmp");
     }
+    let cuda_runtime = match std::env::var_os("CARGO_FEATURE_CUDA") {
+        Some(_) => Some(add_cuda(&mut cpp, &libtorch)?),
+        None => None,
+    };
     cpp.try_compile("tch_svgd_cpp").map_err(|error| format!("cpp/ did not compile: {error}"))?;
     compile_loops()?;
 
@@ -73,6 +87,9 @@ fn build() -> Result<(), String> {
     // DEP_TCH_SVGD_LIBTORCH_LIB, which the next line gives it.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo:libtorch_lib={lib}");
+    if let Some(runtime) = cuda_runtime {
+        link_cuda(&libtorch, &runtime);
+    }
     Ok(())
 }
 
@@ -94,4 +111,57 @@ fn compile_loops() -> Result<(), String> {
             .map_err(|error| format!("{source} did not compile: {error}"))?;
     }
     Ok(())
+}
+
+/// Compiles the kernels, and adds them and their operators to the library of cpp/.
+fn add_cuda(cpp: &mut cc::Build, libtorch: &libtorch::Libtorch) -> Result<cuda::Runtime, String> {
+    for variable in ["CUDA_HOME", "CUDA_PATH", "TORCH_CUDA_ARCH_LIST"] {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let toolkit = cuda::Toolkit::find(|name| std::env::var_os(name), Path::new(&root))?;
+    let runtime = cuda::Runtime::of_libtorch(&libtorch.lib, &toolkit)?;
+    let version = Command::new(&toolkit.nvcc).arg("--version").output();
+    let version = version.map_err(|error| format!("{} did not run: {error}", toolkit.nvcc.display()))?;
+    runtime.check_nvcc(&String::from_utf8_lossy(&version.stdout))?;
+    let architectures = std::env::var("TORCH_CUDA_ARCH_LIST").unwrap_or_default();
+    let architectures = cuda::architecture_flags(&architectures)?;
+
+    // SAFETY: no other thread runs in this program. The variable is where cc takes nvcc from.
+    unsafe { std::env::set_var("NVCC", &toolkit.nvcc) };
+    for kernel in CUDA_KERNELS {
+        // One build a file: given several, cc would compile code that is linked on the device, which nothing here needs.
+        let mut nvcc = cc::Build::new();
+        nvcc.cuda(true)
+            .cudart("none")
+            .std("c++17")
+            .file(kernel)
+            .flags(cuda::NVCC_FLAGS)
+            .flags(&architectures)
+            .flags(libtorch.include_dirs().iter().map(|dir| format!("-isystem={}", dir.display())))
+            // Warnings would be those of the code that nvcc generates; debug information would turn its optimizer off.
+            .warnings(false)
+            .debug(false)
+            .opt_level(3);
+        let objects = nvcc.try_compile_intermediates();
+        cpp.objects(objects.map_err(|error| format!("{kernel} did not compile: {error}"))?);
+    }
+    if let Some(include) = &toolkit.include {
+        cpp.flag(format!("-isystem{}", include.display()));
+    }
+    cpp.files(CUDA_SOURCES);
+    Ok(runtime)
+}
+
+/// After the library of cpp/, whose symbols these libraries resolve.
+fn link_cuda(libtorch: &libtorch::Libtorch, runtime: &cuda::Runtime) {
+    println!("cargo:rustc-link-search=native={}", libtorch.lib.display());
+    println!("cargo:rustc-link-lib=c10_cuda");
+    println!("cargo:rustc-link-lib=torch_cuda");
+    let folder = runtime.folder.display();
+    println!("cargo:rustc-link-search=native={folder}");
+    println!("cargo:rustc-link-lib=dylib:+verbatim={}", runtime.library);
+    // As with libtorch_lib above: a dependent's build.rs finds the folder in DEP_TCH_SVGD_CUDA_LIB.
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
+    println!("cargo:cuda_lib={folder}");
 }

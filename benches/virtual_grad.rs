@@ -58,6 +58,7 @@ fn bench(criterion: &mut Criterion, summary: &mut Summary, size: [i64; 4], kind:
 }
 
 fn main() {
+    support::reuse_memory();
     let mut criterion = Criterion::default().sample_size(15).configure_from_args();
     let mut summary = Summary::new("virtual_grad");
     for nhwc in [false, true] {

@@ -48,7 +48,9 @@ impl Project {
         for folder in ["project/scripts", "bin", "home"] {
             std::fs::create_dir_all(project.path(folder)).unwrap();
         }
-        std::fs::copy(root().join("scripts/libtorch"), project.path("project/scripts/libtorch")).unwrap();
+        for script in ["libtorch", "wheels.sh"] {
+            std::fs::copy(root().join("scripts").join(script), project.path("project/scripts").join(script)).unwrap();
+        }
         // The ordinary tools that the script may use, and no others.
         for tool in [
             "bash", "sync", "env", "uname", "dirname", "mkdir", "mktemp", "rm", "mv", "ln", "chmod", "sleep", "grep",

@@ -6,7 +6,9 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use serde_json::{Map, Value, json};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tch::Device;
 
@@ -24,6 +26,19 @@ fn synchronize(device: Device) {
     if let Device::Cuda(index) = device {
         tch::Cuda::synchronize(index as i64);
     }
+}
+
+/// Starts the program again with a malloc that keeps what is freed (glibc). By default it returns every block above 32 MB
+/// to the system, and a new tensor of that size costs several times the kernel that fills it in page faults: a ratio of
+/// page faults would say nothing of kernels. `TCH_SVGD_BENCH_MEMORY=fresh` leaves malloc as it is.
+pub fn reuse_memory() {
+    const TUNABLES: &str = "GLIBC_TUNABLES";
+    if std::env::var_os(TUNABLES).is_some() || std::env::var("TCH_SVGD_BENCH_MEMORY").is_ok_and(|m| m == "fresh") {
+        return;
+    }
+    let keep = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736";
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    panic!("{}", again.args(std::env::args_os().skip(1)).env(TUNABLES, keep).exec());
 }
 
 /// A routine and its name.

@@ -74,15 +74,18 @@ Gradients conv2d_backward_kernel(const Tensor& grad_output, const Tensor& input,
     return {grad_input, grad_weight, grad_bias};
   }
   Tensor grad_input, grad_weight, grad_bias;
-  if (mask[0] || (mask[2] && !virtual_bias)) {
-    std::tie(grad_input, std::ignore, grad_bias) =
-        plain_backward(grad_output, {mask[0], false, mask[2] && !virtual_bias});
+  // The virtual gradient is gone before the memory for grad_input is taken.
+  std::tie(std::ignore, grad_weight, grad_bias) =
+      plain_backward(virtual_grad(grad_output, second_moment, scale, decay, eps, gradient_scale),
+                     {false, true, mask[2] && virtual_bias});
+  if (mask[0]) {
+    grad_input = std::get<0>(plain_backward(grad_output, {true, false, false}));
   }
-  const auto virtual_gradient = virtual_grad(grad_output, second_moment, scale, decay, eps, gradient_scale);
-  Tensor virtual_grad_bias;
-  std::tie(std::ignore, grad_weight, virtual_grad_bias) =
-      plain_backward(virtual_gradient, {false, true, mask[2] && virtual_bias});
-  return {grad_input, grad_weight, virtual_bias ? virtual_grad_bias : grad_bias};
+  if (mask[2] && !virtual_bias) {
+    // Not by plain_backward: oneDNN computes the weight's gradient with that of the bias.
+    grad_bias = at::sum(grad_output, {0, 2, 3});
+  }
+  return {grad_input, grad_weight, grad_bias};
 }
 
 }  // namespace
