@@ -1,6 +1,6 @@
 # `make test` and `make demo` obtain libtorch themselves; see scripts/libtorch.
 
-.PHONY: libtorch test demo lint doc format cuda check-cuda
+.PHONY: libtorch test demo bench lint doc format cuda check-cuda
 
 libtorch:
 	scripts/libtorch
@@ -11,6 +11,11 @@ test: libtorch
 # ResNet-20 with SGD and SVGD side by side, in about five minutes of computing on two cores.
 demo: libtorch
 	cargo run --release --example resnet20_cifar10 -- --optimizer sgd,svgd --steps 280 --eval-every 140 --out runs/demo
+
+# Ratios to tch's own layers and optimizers, and to a copy of the same bytes: about half an hour on two cores.
+bench: libtorch
+	cargo bench
+	@scripts/bench-table
 
 # With our CUDA kernels, against a libtorch with CUDA: that of PyTorch 2.11.0 in python3 (pip install torch==2.11.0 and
 # LIBTORCH_USE_PYTORCH=1, which goes before LIBTORCH), or the one in the folder LIBTORCH. nvcc is that of CUDA_HOME,

@@ -80,6 +80,7 @@ fn times(criterion: &mut Criterion, name: &str, cases: &[(&'static str, Case)], 
 }
 
 fn main() {
+    support::reuse_memory();
     let mut criterion = Criterion::default().sample_size(50).configure_from_args();
     let mut summary = Summary::new("layers");
     let linear_size: &[i64] = &[1024, 512];

@@ -4,10 +4,13 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/Allocator.h>
 #include <c10/core/DispatchKey.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
 #include <torch/headeronly/version.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "tch-svgd/src/bridge.rs.h"
 
@@ -72,6 +75,32 @@ bool set_cpu_autocast(bool enabled) {
   at::autocast::set_autocast_enabled(at::kCPU, enabled);
   at::autocast::clear_cache();
   return was_enabled;
+}
+
+namespace {
+
+// libtorch's allocators report to the profiler of a thread; this one only counts.
+struct MemoryCount : c10::MemoryReportingInfoBase {
+  std::atomic<int64_t> bytes{0}, peak{0};
+
+  void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
+    const auto now = bytes += size;
+    auto highest = peak.load();
+    while (now > highest && !peak.compare_exchange_weak(highest, now)) {
+    }
+  }
+  bool memoryProfilingEnabled() const override { return true; }
+};
+
+}  // namespace
+
+void start_memory_count() {
+  c10::ThreadLocalDebugInfo::_push(c10::DebugInfoKind::PROFILER_STATE, std::make_shared<MemoryCount>());
+}
+
+int64_t stop_memory_count() {
+  const auto info = c10::ThreadLocalDebugInfo::_pop(c10::DebugInfoKind::PROFILER_STATE);
+  return static_cast<const MemoryCount&>(*info).peak;
 }
 
 rust::Vec<Operator> operators() {

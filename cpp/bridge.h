@@ -70,6 +70,9 @@ rust::Vec<int64_t> conv2d_output_size(rust::Slice<const int64_t> input_size, rus
 bool is_grad_enabled();
 std::unique_ptr<at::Tensor> to_meta(const at::Tensor& tensor);
 bool set_cpu_autocast(bool enabled);
+// Counts the bytes of tensors that this thread, and what it starts, takes and gives back; stop gives the highest count.
+void start_memory_count();
+int64_t stop_memory_count();
 
 rust::Vec<Operator> operators();
 rust::String libtorch_version();

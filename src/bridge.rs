@@ -69,6 +69,8 @@ pub(crate) mod ffi {
         fn is_grad_enabled() -> Result<bool>;
         fn to_meta(tensor: &Tensor) -> Result<UniquePtr<Tensor>>;
         fn set_cpu_autocast(enabled: bool) -> Result<bool>;
+        fn start_memory_count() -> Result<()>;
+        fn stop_memory_count() -> Result<i64>;
 
         fn operators() -> Result<Vec<Operator>>;
         fn libtorch_version() -> Result<String>;

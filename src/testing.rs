@@ -17,3 +17,10 @@ pub fn cpu_autocast<T>(f: impl FnOnce() -> T) -> Result<T> {
     ffi::set_cpu_autocast(was_enabled)?;
     Ok(result)
 }
+
+/// Runs `f` and says how many bytes of tensors it held at most beyond those that were there before.
+pub fn peak_memory<T>(f: impl FnOnce() -> T) -> Result<(T, i64)> {
+    ffi::start_memory_count()?;
+    let result = f();
+    Ok((result, ffi::stop_memory_count()?))
+}

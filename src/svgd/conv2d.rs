@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::functional::{self, Convolution, Hyperparameters};
 use std::sync::Arc;
 use tch::nn::PaddingMode;
-use tch::{Tensor, nn};
+use tch::{Device, Kind, Tensor, nn};
 
 /// A 2-D convolution `[n, c_in, h, w]` → `[n, c_out, h_out, w_out]` whose weight gets virtual gradients:
 /// [`tch::nn::Conv2D`], made by [`Svgd::conv2d`](crate::Svgd::conv2d) or [`Svgd::conv`](crate::Svgd::conv).
@@ -106,10 +106,23 @@ impl SvgdConv2D {
         if !xs.defined() {
             return self.probe(xs);
         }
-        let second_moment = self.accumulator.second_moment(&self.ws, || {
-            Ok(ffi::conv2d_output_size(&size, &self.ws.size(), &self.convolution.into())?[1..].to_vec())
-        })?;
+        let second_moment = self.accumulator.second_moment(&self.ws, |options| self.zeros(xs, &size, options))?;
         functional::conv2d(xs, &self.ws, self.bs.as_ref(), &second_moment, self.convolution, hyperparameters)
+    }
+
+    /// A second moment for outputs of the images `xs`: where it has a value for each of their elements, in their memory
+    /// order, so that the backward pass reads both side by side.
+    fn zeros(&self, xs: &Tensor, batch_size: &[i64], options: (Kind, Device)) -> Result<Tensor> {
+        let weight_size = self.ws.size();
+        if self.shared.granularity() == Granularity::Channel {
+            return Ok(Tensor::f_zeros(weight_size[0], options)?);
+        }
+        let output_size = ffi::conv2d_output_size(batch_size, &weight_size, &self.convolution.into())?;
+        let (c, h, w) = (output_size[1], output_size[2], output_size[3]);
+        if is_channels_last(xs) || is_channels_last(&self.ws) {
+            return Ok(Tensor::f_zeros([h, w, c], options)?.f_permute([2, 0, 1])?);
+        }
+        Ok(Tensor::f_zeros([c, h, w], options)?)
     }
 
     /// The operator with a state of no consequence, which fits any image size.
@@ -139,6 +152,11 @@ fn batch_size(xs: &Tensor) -> Vec<i64> {
         size.insert(0, 1);
     }
     if size.is_empty() { vec![1] } else { size }
+}
+
+/// Whether a convolution of it has a channels_last output.
+fn is_channels_last(tensor: &Tensor) -> bool {
+    tensor.dim() == 4 && !tensor.is_contiguous() && tensor.permute([0, 2, 3, 1]).is_contiguous()
 }
 
 fn check_geometry(

@@ -87,7 +87,8 @@ impl SvgdLinear {
                 .f_linear(&self.ws, self.bs.as_ref())
                 .map_err(|error| Error::from(error).explained_by(self.probe(xs)));
         };
-        let second_moment = self.accumulator.second_moment(&self.ws, || Ok(vec![self.ws.size()[0]]))?;
+        let second_moment =
+            self.accumulator.second_moment(&self.ws, |options| Ok(Tensor::f_zeros(self.ws.size()[0], options)?))?;
         functional::linear(xs, &self.ws, self.bs.as_ref(), &second_moment, hyperparameters)
     }
 

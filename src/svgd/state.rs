@@ -60,24 +60,17 @@ impl Accumulator {
         &self.name
     }
 
-    /// The second moment for gradients of `weight`; the operator updates it in place. The first call makes it, zero
-    /// and, where it belongs to an image size, as large as an output; when the weight has moved to another device or
-    /// kind since, it follows.
+    /// The second moment for gradients of `weight`; the operator updates it in place. The first call makes it with
+    /// `zeros`; when the weight has moved to another device or kind since, it follows.
     pub(super) fn second_moment(
         &self,
         weight: &Tensor,
-        output_size: impl FnOnce() -> Result<Vec<i64>>,
+        zeros: impl FnOnce((Kind, Device)) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let (kind, device) = options(weight);
         let mut second_moment = lock(&self.second_moment);
         let current = match second_moment.as_ref() {
-            None => {
-                let size = match &self.expected {
-                    Expected::Size(size) => size.clone(),
-                    Expected::Image { .. } => output_size()?,
-                };
-                Tensor::f_zeros(size, (kind, device))?
-            }
+            None => zeros((kind, device))?,
             Some(tensor) if tensor.device() == device && tensor.kind() == kind => return Ok(tensor.shallow_clone()),
             Some(tensor) => tensor.f_to_device(device)?.f_to_kind(kind)?,
         };

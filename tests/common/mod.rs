@@ -2,9 +2,23 @@
 #![allow(dead_code)] // each test file uses its own part
 
 use ndarray::{Array1, Array2, Array4, ArrayD, IxDyn};
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 use tch_svgd::functional::{Convolution, Hyperparameters};
+
+/// The devices that a test runs on: the CPU, and CUDA where libtorch sees a device. `TCH_SVGD_REQUIRE_CUDA=1` makes a
+/// missing one an error.
+pub fn devices() -> Vec<Device> {
+    if tch::Cuda::is_available() {
+        return vec![Device::Cpu, Device::Cuda(0)];
+    }
+    let required = std::env::var("TCH_SVGD_REQUIRE_CUDA").is_ok_and(|required| required == "1");
+    assert!(!required, "TCH_SVGD_REQUIRE_CUDA is set, and libtorch sees no CUDA device");
+    // Past the capture of test output: a skipped test says so on the screen.
+    let _ = writeln!(std::io::stderr(), "no CUDA device: the test runs on the CPU alone");
+    vec![Device::Cpu]
+}
 
 /// A tensor of the given kind with values that bfloat16 and half represent exactly: multiples of 1/64 in [-2, 2).
 /// So the reference computes with the very values that the operator sees.

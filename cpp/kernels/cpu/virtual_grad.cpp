@@ -59,7 +59,7 @@ constexpr int64_t kStreamedBytes = 1 << 25;
 // A chunk of columns: at least a few cache lines of each row, at most what its sums and factors leave of the L1 cache.
 constexpr int64_t kMinColumns = 64, kMaxColumns = 1024;
 // Rows, and values of a channel, that make one partial sum.
-constexpr int64_t kRows = 256, kValues = 1 << 16;
+constexpr int64_t kRows = 256, kValues = 1 << 13;
 // Values that are worth a task of their own.
 constexpr int64_t kGrain = 1 << 14;
 
@@ -213,7 +213,7 @@ void channels(const Pass<scalar_t>& pass, const at::TensorOptions& options) {
     pass.loops.scale_runs(pass.values + offset, count, stride, pass.inner, factor, pass.result + offset, pass.stores);
   };
 
-  if (pass.features >= 4 * at::get_num_threads()) {
+  if (pass.result != nullptr && pass.features >= 4 * at::get_num_threads()) {
     // A channel is still in the cache, at least in that which the cores share, when it is read again.
     at::parallel_for(0, pass.features, grain(pass.outer * pass.inner), [&](int64_t begin, int64_t end) {
       for (auto feature = begin; feature < end; ++feature) {
@@ -222,13 +222,12 @@ void channels(const Pass<scalar_t>& pass, const at::TensorOptions& options) {
           total += sum(block, feature);
         }
         pass.update(feature, 1, &total, &factor);
-        if (pass.result != nullptr) {
-          scale(0, pass.outer, feature, factor);
-        }
+        scale(0, pass.outer, feature, factor);
       }
     });
     return;
   }
+  // A thread gets a range of images: of those that it wrote itself, its own cache still has a part.
   const auto partial = at::empty({blocks, pass.features}, options);
   auto* const sums = partial.template mutable_data_ptr<acc_t>();
   at::parallel_for(0, blocks * pass.features, grain(images * pass.inner), [&](int64_t begin, int64_t end) {
