@@ -29,7 +29,7 @@ cuda:
 check-cuda:
 	scripts/check-cuda
 
-CPP = $(wildcard cpp/*.h cpp/*.cpp cpp/*/*.h cpp/*/*.cpp cuda/*.h cuda/*.cuh cuda/*.cu cuda/*.cpp)
+CPP = $(wildcard cpp/*.h cpp/*.cpp cpp/*/*.h cpp/*/*.cpp cpp/*/*/*.h cpp/*/*/*.cpp cpp/*/*/*.inc cuda/*.h cuda/*.cuh cuda/*.cu cuda/*.cpp)
 
 lint: libtorch
 	cargo fmt --check

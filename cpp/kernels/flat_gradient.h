@@ -37,8 +37,8 @@ inline void return_second_moment(const FlatGradient& flat, const Tensor& grad_ou
   if (flat.second_moment.data_ptr() == second_moment.data_ptr()) {
     return;
   }
-  const bool permuted = flat.second_moment.dim() == 3 &&
-                        virtual_grad_format(grad_output) == at::MemoryFormat::ChannelsLast;
+  const bool permuted =
+      flat.second_moment.dim() == 3 && virtual_grad_format(grad_output) == at::MemoryFormat::ChannelsLast;
   second_moment.copy_(permuted ? flat.second_moment.permute({2, 0, 1}) : flat.second_moment);
 }
 
