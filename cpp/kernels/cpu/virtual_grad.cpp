@@ -53,7 +53,7 @@ void with_loops(at::ScalarType kind, const Function& function) {
 }
 
 // Values that one thread reads twice, the second time out of its L2 cache.
-constexpr int64_t kCachedBytes = 1 << 18;
+constexpr int64_t kCachedBytes = 1 << 19;
 // Results of this size are in no cache when they are read next.
 constexpr int64_t kStreamedBytes = 1 << 25;
 // A chunk of columns: at least a few cache lines of each row, at most what its sums and factors leave of the L1 cache.
