@@ -92,20 +92,15 @@ void scale_rows_cuda(const Tensor& rows, const Tensor& second_moment, double sca
     return;
   }
   const c10::cuda::CUDAGuard guard(rows.device());
-  // Dense rows one after another: the order within a row does not matter, as in a channels_last weight.
-  const auto row_size = rows.numel() / rows.size(0);
-  const bool row_major = rows.is_non_overlapping_and_dense() && (rows.size(0) == 1 || rows.stride(0) == row_size);
-  const auto packed = row_major ? rows : rows.contiguous();
+  const auto packed = pack_rows(rows);
   const auto moments = second_moment.contiguous();
   const auto stream = c10::cuda::getCurrentCUDAStream();
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, packed.scalar_type(), "svgd::_scale_rows", [&] {
     auto* values = packed.mutable_data_ptr<scalar_t>();
-    scale_features(values, values, moments.const_data_ptr<Moment<scalar_t>>(), {1, rows.size(0), row_size},
-                   {scale, eps}, stream);
+    scale_features(values, values, moments.const_data_ptr<Moment<scalar_t>>(),
+                   {1, rows.size(0), rows.numel() / rows.size(0)}, {scale, eps}, stream);
   });
-  if (!row_major) {
-    rows.copy_(packed);
-  }
+  return_rows(packed, rows);
 }
 
 }  // namespace

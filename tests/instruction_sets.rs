@@ -6,7 +6,7 @@ use common::*;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::Write;
 use std::process::Command;
-use tch::Kind;
+use tch::{Kind, Tensor};
 use tch_svgd::functional::{self, Hyperparameters};
 
 /// A hash of the results over kinds, layouts and both granularities. The inputs are whole numbers divided by a power of
@@ -19,20 +19,29 @@ fn digest() -> u64 {
             let images = random(1, &[70, 5, 13, 11], kind) * f64::powi(2.0, exponent);
             for gradient in [channels_last(&images), images] {
                 for size in [vec![5, 13, 11], vec![5]] {
-                    let moment = zeros(&size, moment_kind(kind));
-                    let hyper = Hyperparameters { scale: 0.3, ..Default::default() };
-                    let result = functional::virtual_grad(&gradient, &moment, hyper).unwrap();
-                    for tensor in [&result, &moment] {
-                        let tensor = tensor.contiguous();
-                        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-                        tensor.copy_data_u8(&mut bytes, tensor.numel());
-                        hasher.write(&bytes);
-                    }
+                    add_results(&gradient, &size, &mut hasher);
                 }
             }
         }
+        // Results that are streamed past the caches.
+        let elements = 33 * 1024 * 1024 / kind.elt_size_in_bytes() as i64;
+        let rows = 67;
+        add_results(&random(1, &[rows, elements / rows], kind), &[elements / rows], &mut hasher);
     }
     hasher.finish()
+}
+
+/// The virtual gradient and the second moment of a gradient.
+fn add_results(gradient: &Tensor, moment_size: &[i64], hasher: &mut impl Hasher) {
+    let moment = zeros(moment_size, moment_kind(gradient.kind()));
+    let hyper = Hyperparameters { scale: 0.3, ..Default::default() };
+    let result = functional::virtual_grad(gradient, &moment, hyper).unwrap();
+    for tensor in [&result, &moment] {
+        let tensor = tensor.contiguous();
+        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.copy_data_u8(&mut bytes, tensor.numel());
+        hasher.write(&bytes);
+    }
 }
 
 #[test]

@@ -119,6 +119,8 @@ fn large_gradients_agree_with_the_composed_version() {
                 check(&gradient, &[9, 245, 255], "large");
                 check(&gradient, &[9], "large by channel");
             }
+            let rows = random(1, &[4099, 4097], kind).to_device(device);
+            check(&rows, &[4097], "more rows than a cache holds");
         }
     }
 }

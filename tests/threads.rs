@@ -8,13 +8,16 @@ use tch_svgd::functional::{self, Hyperparameters};
 
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
-    // Both reductions, with several blocks of rows, odd sizes, and more work than one task does.
+    // With several blocks of rows, odd sizes, more work than one task does, and (last) more than any cache holds.
     for (size, moment_size) in [
         (vec![128, 16, 32, 32], vec![16, 32, 32]),
         (vec![67, 5, 31, 29], vec![5]),
         (vec![5000, 3], vec![3]),
         (vec![3001, 1], vec![1]),
         (vec![300, 1031], vec![1031]),
+        (vec![130, 3, 41, 41], vec![3]),
+        (vec![70, 3, 205, 201], vec![3, 205, 201]),
+        (vec![2999, 2803], vec![2803]),
     ] {
         for last in [false, true] {
             if last && size.len() != 4 {

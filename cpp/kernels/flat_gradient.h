@@ -42,6 +42,20 @@ inline void return_second_moment(const FlatGradient& flat, const Tensor& grad_ou
   second_moment.copy_(permuted ? flat.second_moment.permute({2, 0, 1}) : flat.second_moment);
 }
 
+// Rows as dense memory, one after another; the order within a row does not matter, as in a channels_last weight. Copies
+// what is laid out otherwise; `return_rows` brings that back.
+inline Tensor pack_rows(const Tensor& rows) {
+  const bool packed =
+      rows.is_non_overlapping_and_dense() && (rows.size(0) == 1 || rows.stride(0) == rows.numel() / rows.size(0));
+  return packed ? rows : rows.contiguous();
+}
+
+inline void return_rows(const Tensor& packed, const Tensor& rows) {
+  if (!packed.is_same(rows)) {
+    rows.copy_(packed);
+  }
+}
+
 // The factor k of DESIGN §2: 0 or less means the batch size.
 inline double resolve_gradient_scale(const Tensor& grad_output, double gradient_scale) {
   return gradient_scale > 0 ? gradient_scale : static_cast<double>(grad_output.size(0));

@@ -32,13 +32,14 @@ enum class Stores { kCached, kStreaming };
 
 template <typename scalar_t>
 struct Loops {
+  using value_t = scalar_t;
   using acc_t = typename Accumulate<scalar_t>::type;
 
   // sums[column] = sum over the rows of (k values[row * stride + column])^2.
   void (*sum_columns)(const scalar_t* values, int64_t rows, int64_t stride, int64_t columns, acc_t gradient_scale,
                       acc_t* sums);
-  // The sum of (k values[run * stride + i])^2 over runs of values.
-  acc_t (*sum_runs)(const scalar_t* values, int64_t runs, int64_t stride, int64_t length, acc_t gradient_scale);
+  // sums[run] = the sum of values[run * length + i] over i. `sums` may be `values`.
+  void (*sum_runs)(const acc_t* values, int64_t runs, int64_t length, acc_t* sums);
   // r <- decay r + (1 - decay) sums / count, where that is finite; where it is not, r stays.
   void (*update)(acc_t* second_moment, const acc_t* sums, int64_t features, acc_t count, acc_t decay);
   // factors = scale / sqrt(r + eps).
@@ -46,9 +47,9 @@ struct Loops {
   // result[row * stride + column] = factors[column] values[row * stride + column].
   void (*scale_columns)(const scalar_t* values, int64_t rows, int64_t stride, int64_t columns, const acc_t* factors,
                         scalar_t* result, Stores stores);
-  // result[run * stride + i] = factor values[run * stride + i].
-  void (*scale_runs)(const scalar_t* values, int64_t runs, int64_t stride, int64_t length, acc_t factor,
-                     scalar_t* result, Stores stores);
+  // result[run * length + i] = factors[run] values[run * length + i]. `result` may be `values`, if kCached.
+  void (*scale_runs)(const scalar_t* values, int64_t runs, int64_t length, const acc_t* factors, scalar_t* result,
+                     Stores stores);
 };
 
 struct AllLoops {

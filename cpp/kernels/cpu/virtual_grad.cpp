@@ -9,7 +9,6 @@
 #include <ATen/Version.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -52,18 +51,24 @@ void with_loops(at::ScalarType kind, const Function& function) {
   }
 }
 
+// Results of this size are in no cache when they are read next: they are streamed past it. A smaller gradient is still
+// in a cache, where the layer above has just written it.
+constexpr int64_t kStreamedBytes = 1 << 25;
 // Values that one thread reads twice, the second time out of its L2 cache.
 constexpr int64_t kCachedBytes = 1 << 19;
-// Results of this size are in no cache when they are read next.
-constexpr int64_t kStreamedBytes = 1 << 25;
 // A chunk of columns: at least a few cache lines of each row, at most what its sums and factors leave of the L1 cache.
 constexpr int64_t kMinColumns = 64, kMaxColumns = 1024;
-// Rows, and values of a channel, that make one partial sum.
-constexpr int64_t kRows = 256, kValues = 1 << 13;
+// Rows that make one partial sum.
+constexpr int64_t kRows = 64;
+// Values that make a row on their own; fewer are folded.
+constexpr int64_t kMinWidth = 256;
 // Values that are worth a task of their own.
 constexpr int64_t kGrain = 1 << 14;
 
 int64_t grain(int64_t values_per_item) { return std::max<int64_t>(kGrain / std::max<int64_t>(values_per_item, 1), 1); }
+
+// Short rows are folded into long ones, so that a vector always has work.
+int64_t rows_in_one(int64_t width) { return std::max<int64_t>(kMinWidth / width, 1); }
 
 // One pass over a gradient: its arguments in the kinds that they are computed in.
 template <typename scalar_t>
@@ -114,9 +119,21 @@ void add(const acc_t* __restrict terms, int64_t count, acc_t* __restrict sums) {
   }
 }
 
-// Columns that fit the cache with all their rows are read from memory once: summed, and scaled out of the cache.
+// The sum of the rows of a table, in its first row, for the columns from `begin` to `end`: of pairs of rows, then of
+// pairs of these, whose rounding errors grow with the logarithm of the rows only.
+template <typename acc_t>
+void add_rows(acc_t* table, int64_t rows, int64_t stride, int64_t begin, int64_t end) {
+  for (int64_t step = 1; step < rows; step *= 2) {
+    for (int64_t row = 0; row + step < rows; row += 2 * step) {
+      add(table + (row + step) * stride + begin, end - begin, table + row * stride + begin);
+    }
+  }
+}
+
+// Columns of a large gradient that fit the L2 cache with all their rows are read from memory once: summed, and scaled
+// out of the cache.
 template <typename scalar_t>
-void columns_in_one_pass(const Pass<scalar_t>& pass, int64_t width) {
+void in_one_pass(const Pass<scalar_t>& pass, int64_t width) {
   using acc_t = typename Pass<scalar_t>::acc_t;
   at::parallel_for(0, at::divup(pass.features, width), 1, [&](int64_t begin, int64_t end) {
     alignas(64) acc_t sums[kMaxColumns], terms[kMaxColumns];
@@ -134,26 +151,25 @@ void columns_in_one_pass(const Pass<scalar_t>& pass, int64_t width) {
       }
       auto* const factors = terms;
       pass.update(first, columns, sums, factors);
-      if (pass.result != nullptr) {
-        pass.loops.scale_columns(values, pass.outer, pass.features, columns, factors, pass.result + first, pass.stores);
-      }
+      pass.loops.scale_columns(values, pass.outer, pass.features, columns, factors, pass.result + first, pass.stores);
     }
   });
 }
 
-// Many rows: all of them are summed before the first is scaled. A few features are folded into wide rows, so that a
-// vector always has work: `fold` rows of the gradient make one.
+// The sum of the squares of each feature, in the first values of the table that is returned. Each thread reads rows
+// that lie together, and most likely has written them itself.
 template <typename scalar_t>
-void columns_in_two_passes(const Pass<scalar_t>& pass, int64_t fold, const at::TensorOptions& options) {
+Tensor sum_squares(const Pass<scalar_t>& pass, const at::TensorOptions& options) {
   using acc_t = typename Pass<scalar_t>::acc_t;
+  const auto fold = rows_in_one(pass.features);
   const auto width = fold * pass.features;
   const auto rows = pass.outer / fold;
   const auto rest = pass.outer % fold * pass.features;  // values after the last whole row
   const auto blocks = at::divup(rows, kRows);
-  const auto partial = at::zeros({blocks + (rest > 0), width}, options);
-  auto* const sums = partial.template mutable_data_ptr<acc_t>();
   const auto chunks = at::divup(width, kMaxColumns);
-  at::parallel_for(0, blocks * chunks, 1, [&](int64_t begin, int64_t end) {
+  const auto table = at::empty({blocks + (rest > 0), width}, options);
+  auto* const sums = table.template mutable_data_ptr<acc_t>();
+  at::parallel_for(0, blocks * chunks, grain(kRows * std::min(width, kMaxColumns)), [&](int64_t begin, int64_t end) {
     for (auto task = begin; task < end; ++task) {
       const auto row = task / chunks * kRows;
       const auto first = task % chunks * kMaxColumns;
@@ -163,108 +179,95 @@ void columns_in_two_passes(const Pass<scalar_t>& pass, int64_t fold, const at::T
     }
   });
   if (rest > 0) {
-    pass.loops.sum_columns(pass.values + rows * width, 1, width, rest, pass.gradient_scale, sums + blocks * width);
+    auto* const last = sums + blocks * width;
+    pass.loops.sum_columns(pass.values + rows * width, 1, width, rest, pass.gradient_scale, last);
+    std::fill(last + rest, last + width, acc_t(0));
   }
+  at::parallel_for(0, width, grain(table.size(0)),
+                   [&](int64_t begin, int64_t end) { add_rows(sums, table.size(0), width, begin, end); });
+  add_rows(sums, fold, pass.features, 0, pass.features);
+  return table;
+}
 
-  const auto all_factors = at::empty({pass.result != nullptr ? width : 0}, options);
-  auto* const factors = all_factors.template mutable_data_ptr<acc_t>();
-  at::parallel_for(0, width, fold > 1 ? width : grain(blocks), [&](int64_t begin, int64_t end) {
-    for (int64_t block = 1; block < partial.size(0); ++block) {
-      add(sums + block * width + begin, end - begin, sums + begin);
-    }
-    if (fold == 1) {
-      pass.update(begin, end - begin, sums + begin, factors + begin);
+// The same where a feature is a channel of contiguous images: the sums of some columns, a part of one channel or
+// several whole ones, are added up as soon as they are there, so that the table has nothing of the gradient's size.
+template <typename scalar_t>
+Tensor sum_channel_squares(const Pass<scalar_t>& pass, const at::TensorOptions& options) {
+  using acc_t = typename Pass<scalar_t>::acc_t;
+  const auto width = pass.features * pass.inner;
+  const auto parts = at::divup(pass.inner, kMaxColumns);                 // of a channel
+  const auto together = std::max<int64_t>(kMaxColumns / pass.inner, 1);  // channels, or one part of one
+  const auto chunks = at::divup(pass.features, together) * parts;
+  const auto blocks = at::divup(pass.outer, kRows);
+  const auto table = at::empty({blocks, pass.features * parts}, options);
+  auto* const sums = table.template mutable_data_ptr<acc_t>();
+  at::parallel_for(0, blocks * chunks, grain(kRows * std::min(width, kMaxColumns)), [&](int64_t begin, int64_t end) {
+    alignas(64) acc_t columns[kMaxColumns];
+    for (auto task = begin; task < end; ++task) {
+      const auto block = task / chunks;
+      const auto feature = task % chunks / parts * together;
+      const auto part = task % chunks % parts;
+      const auto channels = std::min(together, pass.features - feature);
+      const auto length = std::min(kMaxColumns, pass.inner - part * kMaxColumns);
+      pass.loops.sum_columns(pass.values + block * kRows * width + feature * pass.inner + part * kMaxColumns,
+                             std::min(kRows, pass.outer - block * kRows), width, channels * length, pass.gradient_scale,
+                             columns);
+      pass.loops.sum_runs(columns, channels, length, sums + (block * pass.features + feature) * parts + part);
     }
   });
-  if (fold > 1) {
-    for (int64_t row = 1; row < fold; ++row) {
-      add(sums + row * pass.features, pass.features, sums);
-    }
-    pass.update(0, pass.features, sums, factors);
-  }
+  add_rows(sums, blocks, table.size(1), 0, table.size(1));
+  pass.loops.sum_runs(sums, pass.features, parts, sums);
+  return table;
+}
+
+// Everything is summed before the first value is scaled: gradients in a cache that the cores share, those with more
+// rows than their own caches hold, those of channels, and those of which nothing is scaled.
+template <typename scalar_t>
+void in_two_passes(const Pass<scalar_t>& pass, const at::TensorOptions& options) {
+  using acc_t = typename Pass<scalar_t>::acc_t;
+  const auto table = pass.inner == 1 ? sum_squares(pass, options) : sum_channel_squares(pass, options);
+  const auto* const sums = table.template const_data_ptr<acc_t>();
+  const auto fold = pass.inner == 1 ? rows_in_one(pass.features) : 1;
+  const auto width = fold * pass.features;
+  const auto all_factors = at::empty({pass.result != nullptr ? width : 0}, options);
+  auto* const factors = all_factors.template mutable_data_ptr<acc_t>();
+  at::parallel_for(0, pass.features, kGrain,
+                   [&](int64_t begin, int64_t end) { pass.update(begin, end - begin, sums + begin, factors + begin); });
   if (pass.result == nullptr) {
     return;
   }
-  for (int64_t row = 1; row < fold; ++row) {
-    std::copy_n(factors, pass.features, factors + row * pass.features);
-  }
-  at::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) {
-    pass.loops.scale_columns(pass.values + begin * width, end - begin, width, width, factors,
-                             pass.result + begin * width, pass.stores);
-  });
-  pass.loops.scale_columns(pass.values + rows * width, 1, width, rest, factors, pass.result + rows * width,
-                           pass.stores);
-}
-
-// Channels of contiguous images: each feature is a run of `inner` values in each of the `outer` images.
-template <typename scalar_t>
-void channels(const Pass<scalar_t>& pass, const at::TensorOptions& options) {
-  using acc_t = typename Pass<scalar_t>::acc_t;
-  const auto stride = pass.features * pass.inner;
-  const auto images = std::max<int64_t>(kValues / pass.inner, 1);  // that make one partial sum
-  const auto blocks = at::divup(pass.outer, images);
-  const auto sum = [&](int64_t block, int64_t feature) {
-    const auto first = block * images;
-    return pass.loops.sum_runs(pass.values + first * stride + feature * pass.inner,
-                               std::min(images, pass.outer - first), stride, pass.inner, pass.gradient_scale);
-  };
-  const auto scale = [&](int64_t first, int64_t count, int64_t feature, acc_t factor) {
-    const auto offset = first * stride + feature * pass.inner;
-    pass.loops.scale_runs(pass.values + offset, count, stride, pass.inner, factor, pass.result + offset, pass.stores);
-  };
-
-  if (pass.result != nullptr && pass.features >= 4 * at::get_num_threads()) {
-    // A channel is still in the cache, at least in that which the cores share, when it is read again.
-    at::parallel_for(0, pass.features, grain(pass.outer * pass.inner), [&](int64_t begin, int64_t end) {
-      for (auto feature = begin; feature < end; ++feature) {
-        acc_t total = 0, factor = 0;
-        for (int64_t block = 0; block < blocks; ++block) {
-          total += sum(block, feature);
-        }
-        pass.update(feature, 1, &total, &factor);
-        scale(0, pass.outer, feature, factor);
-      }
-    });
+  if (pass.inner == 1) {
+    for (int64_t row = 1; row < fold; ++row) {
+      std::copy_n(factors, pass.features, factors + row * pass.features);
+    }
+    const auto scale = [&](int64_t row, int64_t rows, int64_t columns) {
+      const auto offset = row * width;
+      pass.loops.scale_columns(pass.values + offset, rows, width, columns, factors, pass.result + offset, pass.stores);
+    };
+    const auto rows = pass.outer / fold;
+    at::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) { scale(begin, end - begin, width); });
+    scale(rows, 1, pass.outer % fold * pass.features);
     return;
   }
-  // A thread gets a range of images: of those that it wrote itself, its own cache still has a part.
-  const auto partial = at::empty({blocks, pass.features}, options);
-  auto* const sums = partial.template mutable_data_ptr<acc_t>();
-  at::parallel_for(0, blocks * pass.features, grain(images * pass.inner), [&](int64_t begin, int64_t end) {
-    for (auto task = begin; task < end; ++task) {
-      sums[task] = sum(task / pass.features, task % pass.features);
+  at::parallel_for(0, pass.outer, grain(pass.features * pass.inner), [&](int64_t begin, int64_t end) {
+    for (auto image = begin; image < end; ++image) {
+      const auto offset = image * pass.features * pass.inner;
+      pass.loops.scale_runs(pass.values + offset, pass.features, pass.inner, factors, pass.result + offset,
+                            pass.stores);
     }
   });
-  auto* const totals = sums;
-  for (int64_t block = 1; block < blocks; ++block) {
-    add(sums + block * pass.features, pass.features, totals);
-  }
-  const auto all_factors = at::empty({pass.features}, options);
-  auto* const factors = all_factors.template mutable_data_ptr<acc_t>();
-  pass.update(0, pass.features, totals, factors);
-  if (pass.result != nullptr) {
-    at::parallel_for(0, pass.outer * pass.features, grain(pass.inner), [&](int64_t begin, int64_t end) {
-      for (auto run = begin; run < end; ++run) {
-        scale(run / pass.features, 1, run % pass.features, factors[run % pass.features]);
-      }
-    });
-  }
 }
 
 template <typename scalar_t>
 void run(const Pass<scalar_t>& pass, const at::TensorOptions& options) {
-  if (pass.inner > 1) {
-    return channels(pass, options);
-  }
-  const auto fold = std::max<int64_t>(kRows / pass.features, 1);
   const auto in_cache = kCachedBytes / static_cast<int64_t>(sizeof(scalar_t)) / pass.outer;
-  if (fold == 1 && (pass.result == nullptr ? pass.outer <= kRows : in_cache >= kMinColumns)) {
+  if (pass.inner == 1 && pass.stores == cpu::Stores::kStreaming && in_cache >= kMinColumns &&
+      pass.features >= kMinColumns) {
     // Whole cache lines, and a chunk for every thread. The order of the sums does not depend on the width.
     const auto share = at::divup(at::divup(pass.features, at::get_num_threads()), kMinColumns) * kMinColumns;
-    const auto widest = std::clamp(in_cache / kMinColumns * kMinColumns, kMinColumns, kMaxColumns);
-    return columns_in_one_pass(pass, std::min(share, widest));
+    return in_one_pass(pass, std::min({share, in_cache / kMinColumns * kMinColumns, kMaxColumns}));
   }
-  columns_in_two_passes(pass, fold, options);
+  in_two_passes(pass, options);
 }
 
 void update_second_moment_cpu(const Tensor& grad_output, const Tensor& second_moment, double decay,
@@ -297,9 +300,34 @@ Tensor virtual_grad_cpu(const Tensor& grad_output, const Tensor& second_moment, 
   return virtual_gradient;
 }
 
+void scale_rows_cpu(const Tensor& rows, const Tensor& second_moment, double scale, double eps) {
+  check_scale_rows(rows, second_moment, scale, eps);
+  if (rows.numel() == 0) {
+    return;
+  }
+  const auto packed = pack_rows(rows);
+  const auto moments = second_moment.contiguous();
+  const auto all_factors = at::empty_like(moments);
+  const auto length = rows.numel() / rows.size(0);
+  with_loops(rows.scalar_type(), [&](const auto& loops) {
+    using scalar_t = typename std::decay_t<decltype(loops)>::value_t;
+    using acc_t = typename cpu::Accumulate<scalar_t>::type;
+    auto* const factors = static_cast<acc_t*>(all_factors.mutable_data_ptr());
+    auto* const values = static_cast<scalar_t*>(packed.mutable_data_ptr());
+    loops.factors(static_cast<const acc_t*>(moments.const_data_ptr()), rows.size(0), static_cast<acc_t>(scale),
+                  static_cast<acc_t>(eps), factors);
+    at::parallel_for(0, rows.size(0), grain(length), [&](int64_t begin, int64_t end) {
+      auto* const first = values + begin * length;
+      loops.scale_runs(first, end - begin, length, factors + begin, first, cpu::Stores::kCached);
+    });
+  });
+  return_rows(packed, rows);
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(svgd, CPU, m) {
+  m.impl("_scale_rows", scale_rows_cpu);
   m.impl("virtual_grad", virtual_grad_cpu);
   m.impl("_update_second_moment", update_second_moment_cpu);
 }
