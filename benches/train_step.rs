@@ -9,7 +9,7 @@ use support::Summary;
 use training::{Method, Trainer};
 
 fn main() {
-    let mut criterion = Criterion::default().sample_size(100).configure_from_args();
+    let mut criterion = Criterion::default().sample_size(200).configure_from_args();
     let mut summary = Summary::new("train_step");
     let mut trainers: Vec<_> = Method::ALL.into_iter().map(|method| (method, Trainer::new(method, 1))).collect();
     let times = training::times(&mut criterion, "train_step", "resnet20_128", &mut trainers, 128);

@@ -55,13 +55,13 @@ void with_loops(at::ScalarType kind, const Function& function) {
 // in a cache, where the layer above has just written it.
 constexpr int64_t kStreamedBytes = 1 << 25;
 // Values that one thread reads twice, the second time out of its L2 cache.
-constexpr int64_t kCachedBytes = 1 << 19;
+constexpr int64_t kCachedBytes = 1 << 20;
 // A chunk of columns: at least a few cache lines of each row, at most what its sums and factors leave of the L1 cache.
 constexpr int64_t kMinColumns = 64, kMaxColumns = 1024;
 // Rows that make one partial sum.
 constexpr int64_t kRows = 64;
 // Values that make a row on their own; fewer are folded.
-constexpr int64_t kMinWidth = 256;
+constexpr int64_t kMinWidth = 1024;
 // Values that are worth a task of their own.
 constexpr int64_t kGrain = 1 << 14;
 
