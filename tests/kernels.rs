@@ -114,10 +114,10 @@ fn a_layers_accumulator_lies_in_the_order_of_its_outputs() {
 fn large_gradients_agree_with_the_composed_version() {
     for device in devices() {
         for kind in [Kind::Float, Kind::BFloat16] {
-            let gradient = random(1, &[37, 9, 245, 255], kind).to_device(device);
+            let gradient = random(1, &[70, 5, 245, 255], kind).to_device(device);
             for gradient in [channels_last(&gradient), gradient] {
-                check(&gradient, &[9, 245, 255], "large");
-                check(&gradient, &[9], "large by channel");
+                check(&gradient, &[5, 245, 255], "large");
+                check(&gradient, &[5], "large by channel");
             }
             let rows = random(1, &[4099, 4097], kind).to_device(device);
             check(&rows, &[4097], "more rows than a cache holds");
