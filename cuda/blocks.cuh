@@ -47,4 +47,17 @@ struct Split {
   }
 };
 
+// Where a thread works for a block of the grid: the block's part of the rows, the first of the thread's columns, and
+// the row at which the part ends.
+struct Place {
+  int64_t part, column, end;
+};
+
+template <int kWidth>
+__device__ inline Place place_of(int64_t block, const Lanes& layout, const Split& split, int lane, int64_t rows) {
+  const int64_t part = block / layout.chunks;
+  const int64_t column = ((block - part * layout.chunks) * layout.lanes + lane) * kWidth;
+  return {part, column, min(rows, (part + 1) * split.length)};
+}
+
 }  // namespace svgd::cuda

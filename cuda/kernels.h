@@ -54,4 +54,7 @@ template <typename T>
 void scale_features(const T* gradient, T* scaled, const Moment<T>* second_moment, const Extents& extents,
                     const Scaling& scaling, cudaStream_t stream);
 
+// Calls a macro with each kind of gradient.
+#define SVGD_FOR_EVERY_KIND(_) _(float) _(double) _(c10::BFloat16) _(c10::Half)
+
 }  // namespace svgd::cuda

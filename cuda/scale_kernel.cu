@@ -24,9 +24,7 @@ __global__ void __launch_bounds__(kThreads)
     return;
   }
   for (int64_t block = blockIdx.x; block < layout.chunks * split.count; block += gridDim.x) {
-    const int64_t part = block / layout.chunks;
-    const int64_t column = ((block - part * layout.chunks) * layout.lanes + lane) * kVector<T>;
-    const int64_t end = min(rows, (part + 1) * split.length);
+    const auto [part, column, end] = place_of<kVector<T>>(block, layout, split, lane, rows);
     if (column >= columns) {
       continue;
     }
@@ -140,10 +138,7 @@ void scale_features(const T* gradient, T* scaled, const Moment<T>* second_moment
 
 #define SVGD_INSTANTIATE(T) \
   template void scale_features(const T*, T*, const Moment<T>*, const Extents&, const Scaling&, cudaStream_t);
-SVGD_INSTANTIATE(float)
-SVGD_INSTANTIATE(double)
-SVGD_INSTANTIATE(c10::BFloat16)
-SVGD_INSTANTIATE(c10::Half)
+SVGD_FOR_EVERY_KIND(SVGD_INSTANTIATE)
 #undef SVGD_INSTANTIATE
 
 }  // namespace svgd::cuda

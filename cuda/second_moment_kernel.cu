@@ -85,9 +85,7 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = threadIdx.x % layout.lanes;
   const int group = threadIdx.x / layout.lanes;
   for (int64_t block = blockIdx.x; block < layout.chunks * split.count; block += gridDim.x) {
-    const int64_t part = block / layout.chunks;
-    const int64_t column = ((block - part * layout.chunks) * layout.lanes + lane) * kVector<T>;
-    const int64_t end = min(rows, (part + 1) * split.length);
+    const auto [part, column, end] = place_of<kVector<T>>(block, layout, split, lane, rows);
     Pack<M, kVector<T>> sum{};
     if (group < layout.groups && column < columns) {
       for (int64_t row = part * split.length + group; row < end; row += kUnroll * layout.groups) {
@@ -245,10 +243,7 @@ void update_second_moment(const T* gradient, Moment<T>* second_moment, Moment<T>
 #define SVGD_INSTANTIATE(T)                              \
   template int64_t partial_sums_size<T>(const Extents&); \
   template void update_second_moment(const T*, Moment<T>*, Moment<T>*, const Extents&, const Averaging&, cudaStream_t);
-SVGD_INSTANTIATE(float)
-SVGD_INSTANTIATE(double)
-SVGD_INSTANTIATE(c10::BFloat16)
-SVGD_INSTANTIATE(c10::Half)
+SVGD_FOR_EVERY_KIND(SVGD_INSTANTIATE)
 #undef SVGD_INSTANTIATE
 
 }  // namespace svgd::cuda

@@ -147,10 +147,7 @@ void virtual_grad_in_one_pass(const T* gradient, T* virtual_grad, Moment<T>* sec
 #define SVGD_INSTANTIATE(T)                                                                                          \
   template void virtual_grad_in_one_pass(const T*, T*, Moment<T>*, const Extents&, const Averaging&, const Scaling&, \
                                          cudaStream_t);
-SVGD_INSTANTIATE(float)
-SVGD_INSTANTIATE(double)
-SVGD_INSTANTIATE(c10::BFloat16)
-SVGD_INSTANTIATE(c10::Half)
+SVGD_FOR_EVERY_KIND(SVGD_INSTANTIATE)
 #undef SVGD_INSTANTIATE
 
 }  // namespace svgd::cuda

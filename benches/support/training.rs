@@ -1,21 +1,17 @@
 //! ResNet-20 in training, one step at a time, with each of the optimizers that are compared.
 #![allow(dead_code)] // each bench uses its own part
 
-use crate::support::{Times, device, in_turn};
+use crate::support::{Times, device, in_turn, synchronize};
 use criterion::Criterion;
+use std::time::{Duration, Instant};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Kind, Tensor};
-use tch_svgd::{Granularity, Layers, Plain, Svgd, SvgdConfig};
+use tch_svgd::{Granularity, Plain, Svgd, SvgdConfig};
 
+#[path = "../../examples/support/model.rs"]
+mod model;
 #[path = "../../examples/support/resnet.rs"]
 mod resnet;
-
-/// What `resnet.rs` implements for the training programs.
-trait Model: Module + Sized {
-    const NAME: &'static str;
-    const PARAMETERS: usize;
-    fn new<L: Layers>(layers: &L, p: &nn::Path, classes: i64) -> Self;
-}
 
 /// A model with its optimizer.
 pub struct Trainer {
@@ -73,9 +69,16 @@ impl Trainer {
         Trainer { model, optimizer: optimizer.unwrap(), parameters, svgd }
     }
 
-    fn step(&mut self, images: &Tensor, labels: &Tensor) {
-        let loss = self.model.forward(images).cross_entropy_for_logits(labels);
-        self.optimizer.backward_step(&loss);
+    /// A training step. Returns how long the optimizer took, after the backward pass.
+    pub fn step(&mut self, batch: &Batch) -> Duration {
+        let loss = self.model.forward(&batch.images).cross_entropy_for_logits(&batch.labels);
+        self.optimizer.zero_grad();
+        loss.backward();
+        synchronize(device());
+        let start = Instant::now();
+        self.optimizer.step();
+        synchronize(device());
+        start.elapsed()
     }
 
     /// Bytes that the optimizer keeps between steps.
@@ -89,19 +92,31 @@ impl Trainer {
     }
 }
 
-/// Training steps of every method in turn, on the same random images.
+/// Random images in CIFAR-10's size, with random labels.
+pub struct Batch {
+    images: Tensor,
+    labels: Tensor,
+}
+
+impl Batch {
+    pub fn new(size: i64) -> Self {
+        let images = Tensor::randn([size, 3, 32, 32], (Kind::Float, device()));
+        Batch { images, labels: Tensor::randint(10, [size], (Kind::Int64, device())) }
+    }
+}
+
+/// Training steps of every method in turn, on the same images.
 pub fn times(
     criterion: &mut Criterion,
     group: &str,
     case: &str,
     trainers: &mut [(Method, Trainer)],
-    batch: i64,
+    batch: &Batch,
 ) -> Option<Times> {
-    let images = Tensor::randn([batch, 3, 32, 32], (Kind::Float, device()));
-    let labels = Tensor::randint(10, [batch], (Kind::Int64, device()));
     let routines = trainers.iter_mut().map(|(method, trainer)| {
-        let (images, labels) = (&images, &labels);
-        let routine: Box<dyn FnMut()> = Box::new(move || trainer.step(images, labels));
+        let routine: Box<dyn FnMut()> = Box::new(move || {
+            trainer.step(batch);
+        });
         (method.name(), routine)
     });
     in_turn(criterion, group, case, 0, routines.collect())

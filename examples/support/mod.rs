@@ -5,6 +5,7 @@ pub mod dataset;
 pub mod digits;
 mod files;
 pub mod initialise;
+pub mod model;
 pub mod options;
 mod report;
 pub mod resnet;
@@ -12,23 +13,11 @@ pub mod schedule;
 mod train;
 
 use anyhow::{Context, Result};
+use model::Model;
 use options::Options;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tch::nn;
-use tch_svgd::Layers;
-
-/// A model written once, for plain and for hatted layers.
-pub trait Model: nn::Module + Sized {
-    /// Its name, as reports show it.
-    const NAME: &'static str;
-    /// The number of its parameters for ten classes, which the paper gives.
-    const PARAMETERS: usize;
-
-    /// Builds it below `p`.
-    fn new<L: Layers>(layers: &L, p: &nn::Path, classes: i64) -> Self;
-}
 
 /// Trains the model with every optimizer that the options name, and reports.
 pub fn run<M: Model>(options: &Options) -> Result<ExitCode> {

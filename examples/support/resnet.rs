@@ -1,7 +1,7 @@
 //! The paper's pre-activation ResNet-20, as in the authors' code but for one detail: a convolution of stride 2 pads by
 //! one on all sides, where TensorFlow's "SAME" pads right and bottom alone.
 
-use super::Model;
+use super::model::Model;
 use tch::nn::{self, Module};
 use tch::{Device, Kind, Tensor};
 use tch_svgd::Layers;

@@ -1,8 +1,8 @@
 //! The training loop: one optimizer, from the seed to the last evaluation.
 
-use super::Model;
 use super::dataset::{Batches, Dataset, Split, whiten};
 use super::initialise::{initialise, is_batch_norm};
+use super::model::Model;
 use super::options::{OptimizerKind, Options};
 use super::report::{Evaluation, Report, Run};
 use super::schedule::Schedule;
