@@ -21,7 +21,7 @@ fn bench(criterion: &mut Criterion, summary: &mut Summary, name: String, batch: 
 }
 
 fn main() {
-    let mut criterion = Criterion::default().sample_size(10).configure_from_args();
+    let mut criterion = Criterion::default().sample_size(30).configure_from_args();
     let mut summary = Summary::new("growth");
     for batch in [32, 64, 128, 256, 512] {
         bench(&mut criterion, &mut summary, format!("batch_{batch}"), batch, 1);
