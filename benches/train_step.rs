@@ -1,6 +1,6 @@
 //! A training step of ResNet-20 at batch 128: SVGD at both granularities and tch's Adam beside tch's SGD.
 //!
-//! The differences are a few thousandths of a step, whose time varies by more than that from one to the next. So what each
+//! The differences are a hundredth of a step or so, whose time varies by more than that from one to the next. So what each
 //! method adds to a step is timed alone as well.
 
 mod support;
@@ -63,7 +63,7 @@ fn transforms_alone(summary: &mut Summary) {
 /// What the optimizers take after the backward pass.
 fn optimizers_alone(summary: &mut Summary, trainers: &mut [(Method, Trainer)], batch: &Batch) {
     for (method, trainer) in trainers {
-        let seconds = (0..REPETITIONS).map(|_| trainer.step(batch).as_secs_f64()).collect();
+        let seconds = (0..REPETITIONS).map(|_| trainer.optimizer_time(batch).as_secs_f64()).collect();
         summary.fact(&format!("optimizer/{}", method.name()), quantile(seconds, 0.5) * 1e3, "ms");
     }
 }

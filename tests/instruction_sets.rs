@@ -25,16 +25,17 @@ fn digest() -> u64 {
         }
         // Results that are streamed past the caches.
         let elements = 33 * 1024 * 1024 / kind.elt_size_in_bytes() as i64;
-        let rows = 67;
+        let rows = 131;
         add_results(&random(1, &[rows, elements / rows], kind), &[elements / rows], &mut hasher);
     }
     hasher.finish()
 }
 
-/// The virtual gradient and the second moment of a gradient.
+/// The virtual gradient and the second moment of a gradient. No factor is a power of two, and there is a moment before:
+/// every addition rounds, and shows its order and whether it was fused with a multiplication.
 fn add_results(gradient: &Tensor, moment_size: &[i64], hasher: &mut impl Hasher) {
-    let moment = zeros(moment_size, moment_kind(gradient.kind()));
-    let hyper = Hyperparameters { scale: 0.3, ..Default::default() };
+    let moment = random(2, moment_size, moment_kind(gradient.kind())).abs() / 3;
+    let hyper = Hyperparameters { scale: 0.3, gradient_scale: 0.7, ..Default::default() };
     let result = functional::virtual_grad(gradient, &moment, hyper).unwrap();
     for tensor in [&result, &moment] {
         let tensor = tensor.contiguous();

@@ -156,27 +156,20 @@ impl Summary {
         self.facts.insert(name.to_owned(), json!({ "value": value, "unit": unit }));
     }
 
-    /// Puts this bench's part into the summary, beside those of the others. Of a run that measured some cases the others
-    /// stay as they were, if they are this machine's.
+    /// Puts what this run measured into the summary, beside the other benches, in place of what this bench had there.
     pub fn write(self) {
         let folder = target().join("bench");
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("summary.json");
         let mut summary: Map<String, Value> =
             std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let machine = json!({
+        let part = json!({
             "device": format!("{:?}", device()),
             "threads": tch::get_num_threads(),
             "processor": processor(),
+            "ratios": self.ratios,
+            "facts": self.facts,
         });
-        let mut part = machine.clone();
-        let before = summary
-            .remove(self.bench)
-            .filter(|before| machine.as_object().unwrap().iter().all(|(key, value)| before.get(key) == Some(value)));
-        for (key, measured) in [("ratios", self.ratios), ("facts", self.facts)] {
-            let kept = before.as_ref().and_then(|before| before[key].as_object().cloned());
-            part[key] = kept.unwrap_or_default().into_iter().chain(measured).collect();
-        }
         summary.insert(self.bench.to_owned(), part);
         let mut file = tempfile::NamedTempFile::new_in(&folder).unwrap();
         serde_json::to_writer_pretty(&mut file, &summary).unwrap();

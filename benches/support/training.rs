@@ -69,11 +69,20 @@ impl Trainer {
         Trainer { model, optimizer: optimizer.unwrap(), parameters, svgd }
     }
 
-    /// A training step. Returns how long the optimizer took, after the backward pass.
-    pub fn step(&mut self, batch: &Batch) -> Duration {
+    fn backward(&mut self, batch: &Batch) {
         let loss = self.model.forward(&batch.images).cross_entropy_for_logits(&batch.labels);
         self.optimizer.zero_grad();
         loss.backward();
+    }
+
+    fn step(&mut self, batch: &Batch) {
+        self.backward(batch);
+        self.optimizer.step();
+    }
+
+    /// A training step, and how long the optimizer alone took after the backward pass.
+    pub fn optimizer_time(&mut self, batch: &Batch) -> Duration {
+        self.backward(batch);
         synchronize(device());
         let start = Instant::now();
         self.optimizer.step();
@@ -114,9 +123,7 @@ pub fn times(
     batch: &Batch,
 ) -> Option<Times> {
     let routines = trainers.iter_mut().map(|(method, trainer)| {
-        let routine: Box<dyn FnMut()> = Box::new(move || {
-            trainer.step(batch);
-        });
+        let routine: Box<dyn FnMut()> = Box::new(move || trainer.step(batch));
         (method.name(), routine)
     });
     in_turn(criterion, group, case, 0, routines.collect())

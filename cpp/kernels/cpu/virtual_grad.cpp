@@ -3,8 +3,8 @@
 //
 //     q = mean over the batch of (k g)^2;   r <- decay r + (1 - decay) q;   t = scale g / sqrt(r + eps)
 //
-// The order of every sum is a function of the shape alone: where the pieces of a sum are cut, and the order in which
-// they are added, never depend on the number of threads.
+// The order of every sum is a function of operator, kind and shape alone: where the pieces of a sum are cut, and the
+// order in which they are added, never depend on the number of threads.
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/ops/empty.h>
@@ -54,7 +54,7 @@ void with_loops(at::ScalarType kind, const Function& function) {
 // Results of this size are in no cache when they are read next: they are streamed past it. A smaller gradient is still
 // in a cache, where the layer above has just written it.
 constexpr int64_t kStreamedBytes = 1 << 25;
-// Values that one thread reads twice, the second time out of its L2 cache.
+// Values that one thread reads twice, the second time out of the caches (L2, and L3 for what that does not hold).
 constexpr int64_t kCachedBytes = 1 << 20;
 // A chunk of columns: at least a few cache lines of each row, at most what its sums and factors leave of the L1 cache.
 constexpr int64_t kMinColumns = 64, kMaxColumns = 1024;
@@ -130,8 +130,8 @@ void add_rows(acc_t* table, int64_t rows, int64_t stride, int64_t begin, int64_t
   }
 }
 
-// Columns of a large gradient that fit the L2 cache with all their rows are read from memory once: summed, and scaled
-// out of the cache.
+// Columns of a large gradient that fit the caches with all their rows are read from memory once: summed, and scaled out
+// of the caches.
 template <typename scalar_t>
 void in_one_pass(const Pass<scalar_t>& pass, int64_t width) {
   using acc_t = typename Pass<scalar_t>::acc_t;
@@ -169,7 +169,8 @@ Tensor sum_squares(const Pass<scalar_t>& pass, const at::TensorOptions& options)
   const auto chunks = at::divup(width, kMaxColumns);
   const auto table = at::empty({blocks + (rest > 0), width}, options);
   auto* const sums = table.template mutable_data_ptr<acc_t>();
-  at::parallel_for(0, blocks * chunks, grain(kRows * std::min(width, kMaxColumns)), [&](int64_t begin, int64_t end) {
+  const auto values_per_task = std::min(kRows, rows) * std::min(width, kMaxColumns);
+  at::parallel_for(0, blocks * chunks, grain(values_per_task), [&](int64_t begin, int64_t end) {
     for (auto task = begin; task < end; ++task) {
       const auto row = task / chunks * kRows;
       const auto first = task % chunks * kMaxColumns;
@@ -201,7 +202,8 @@ Tensor sum_channel_squares(const Pass<scalar_t>& pass, const at::TensorOptions& 
   const auto blocks = at::divup(pass.outer, kRows);
   const auto table = at::empty({blocks, pass.features * parts}, options);
   auto* const sums = table.template mutable_data_ptr<acc_t>();
-  at::parallel_for(0, blocks * chunks, grain(kRows * std::min(width, kMaxColumns)), [&](int64_t begin, int64_t end) {
+  const auto values_per_task = std::min(kRows, pass.outer) * std::min(width, kMaxColumns);
+  at::parallel_for(0, blocks * chunks, grain(values_per_task), [&](int64_t begin, int64_t end) {
     alignas(64) acc_t columns[kMaxColumns];
     for (auto task = begin; task < end; ++task) {
       const auto block = task / chunks;
@@ -216,7 +218,9 @@ Tensor sum_channel_squares(const Pass<scalar_t>& pass, const at::TensorOptions& 
     }
   });
   add_rows(sums, blocks, table.size(1), 0, table.size(1));
-  pass.loops.sum_runs(sums, pass.features, parts, sums);
+  if (parts > 1) {
+    pass.loops.sum_runs(sums, pass.features, parts, sums);
+  }
   return table;
 }
 
@@ -240,20 +244,26 @@ void in_two_passes(const Pass<scalar_t>& pass, const at::TensorOptions& options)
     for (int64_t row = 1; row < fold; ++row) {
       std::copy_n(factors, pass.features, factors + row * pass.features);
     }
-    const auto scale = [&](int64_t row, int64_t rows, int64_t columns) {
-      const auto offset = row * width;
-      pass.loops.scale_columns(pass.values + offset, rows, width, columns, factors, pass.result + offset, pass.stores);
-    };
-    const auto rows = pass.outer / fold;
-    at::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) { scale(begin, end - begin, width); });
-    scale(rows, 1, pass.outer % fold * pass.features);
+    at::parallel_for(0, pass.outer * pass.features, kGrain, [&](int64_t begin, int64_t end) {
+      while (begin < end) {  // whole rows together, and a part of a row before and behind them
+        const auto column = begin % width;
+        const auto rows = column == 0 ? std::max<int64_t>((end - begin) / width, 1) : 1;
+        const auto columns = std::min(width - column, end - begin);
+        pass.loops.scale_columns(pass.values + begin, rows, width, columns, factors + column, pass.result + begin,
+                                 pass.stores);
+        begin += rows * columns;
+      }
+    });
     return;
   }
-  at::parallel_for(0, pass.outer, grain(pass.features * pass.inner), [&](int64_t begin, int64_t end) {
-    for (auto image = begin; image < end; ++image) {
-      const auto offset = image * pass.features * pass.inner;
-      pass.loops.scale_runs(pass.values + offset, pass.features, pass.inner, factors, pass.result + offset,
+  at::parallel_for(0, pass.outer * pass.features, grain(pass.inner), [&](int64_t begin, int64_t end) {
+    while (begin < end) {  // image by image
+      const auto feature = begin % pass.features;
+      const auto runs = std::min(pass.features - feature, end - begin);
+      const auto offset = begin * pass.inner;
+      pass.loops.scale_runs(pass.values + offset, runs, pass.inner, factors + feature, pass.result + offset,
                             pass.stores);
+      begin += runs;
     }
   });
 }
@@ -261,8 +271,7 @@ void in_two_passes(const Pass<scalar_t>& pass, const at::TensorOptions& options)
 template <typename scalar_t>
 void run(const Pass<scalar_t>& pass, const at::TensorOptions& options) {
   const auto in_cache = kCachedBytes / static_cast<int64_t>(sizeof(scalar_t)) / pass.outer;
-  if (pass.inner == 1 && pass.stores == cpu::Stores::kStreaming && in_cache >= kMinColumns &&
-      pass.features >= kMinColumns) {
+  if (pass.inner == 1 && pass.stores == cpu::Stores::kStreaming && in_cache >= kMinColumns) {
     // Whole cache lines, and a chunk for every thread. The order of the sums does not depend on the width.
     const auto share = at::divup(at::divup(pass.features, at::get_num_threads()), kMinColumns) * kMinColumns;
     return in_one_pass(pass, std::min({share, in_cache / kMinColumns * kMinColumns, kMaxColumns}));
