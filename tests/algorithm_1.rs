@@ -143,9 +143,11 @@ fn linear_follows_algorithm_1_in_every_kind() {
 
 #[test]
 fn linear_follows_algorithm_1_over_many_rows_and_columns() {
-    // More rows than one block of the reduction, more columns than one chunk, and a single output.
+    // More rows than one block of the reduction, more columns than one chunk, rows of the weight that threads share, and a
+    // single output.
     check_linear(20_000, 3, 5, Kind::Float, false, true, Hyperparameters::default());
-    check_linear(70, 200, 1500, Kind::Float, false, true, Hyperparameters::default());
+    check_linear(3, 2, 1500, Kind::Float, false, true, Hyperparameters::default());
+    check_linear(7, 150, 300, Kind::Float, false, true, Hyperparameters::default());
     check_linear(1100, 3, 1, Kind::Double, false, true, Hyperparameters::default());
     check_linear(1, 4, 3, Kind::Float, false, true, Hyperparameters::default());
 }
