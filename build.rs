@@ -34,9 +34,9 @@ const LOOPS_X86_64: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What the feature `cuda` adds: kernels for nvcc, and their operators for the C++ compiler.
+/// What the feature `cuda` adds: kernels for nvcc; their operators, and CUDA graphs, for the C++ compiler.
 const CUDA_KERNELS: &[&str] = &["cuda/virtual_grad_kernel.cu", "cuda/second_moment_kernel.cu", "cuda/scale_kernel.cu"];
-const CUDA_SOURCES: &[&str] = &["cuda/virtual_grad.cpp"];
+const CUDA_SOURCES: &[&str] = &["cuda/virtual_grad.cpp", "cuda/graph.cpp"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -149,6 +149,8 @@ fn add_cuda(cpp: &mut cc::Build, libtorch: &libtorch::Libtorch) -> Result<cuda::
     if let Some(include) = &toolkit.include {
         cpp.flag(format!("-isystem{}", include.display()));
     }
+    // For the shims of what there is in cuda/ alone.
+    cpp.define("TCH_SVGD_CUDA", None);
     cpp.files(CUDA_SOURCES);
     Ok(runtime)
 }

@@ -66,16 +66,43 @@ rust::Vec<int64_t> conv2d_output_size(rust::Slice<const int64_t> input_size, rus
   return output_size;
 }
 
+AutocastState enter_autocast(bool cuda, bool half) {
+  const auto device = cuda ? at::kCUDA : at::kCPU;
+  const auto kind = half ? at::kHalf : at::kBFloat16;
+  const auto kind_before = at::autocast::get_autocast_dtype(device);
+  const AutocastState before{cuda, at::autocast::is_autocast_enabled(device), static_cast<int8_t>(kind_before)};
+  // The cache knows a weight, and not the kind that it was cast to.
+  if (kind != kind_before) {
+    at::autocast::clear_cache();
+  }
+  at::autocast::set_autocast_enabled(device, true);
+  at::autocast::set_autocast_dtype(device, kind);
+  at::autocast::increment_nesting();
+  return before;
+}
+
+void leave_autocast(const AutocastState& before) {
+  const auto device = before.cuda ? at::kCUDA : at::kCPU;
+  const auto kind_before = static_cast<at::ScalarType>(before.kind);
+  // After the outermost region the optimizer may change the weights: their casts are of no more use.
+  if (at::autocast::decrement_nesting() == 0 || kind_before != at::autocast::get_autocast_dtype(device)) {
+    at::autocast::clear_cache();
+  }
+  at::autocast::set_autocast_enabled(device, before.enabled);
+  at::autocast::set_autocast_dtype(device, kind_before);
+}
+
+std::unique_ptr<cuda::Graph> begin_cuda_graph([[maybe_unused]] int64_t device) {
+#ifdef TCH_SVGD_CUDA
+  return cuda::begin_capture(device);
+#else
+  C10_THROW_ERROR(NotImplementedError, "CudaGraph::capture: this build is without the feature 'cuda'; build with it");
+#endif
+}
+
 bool is_grad_enabled() { return at::GradMode::is_enabled(); }
 
 std::unique_ptr<at::Tensor> to_meta(const at::Tensor& tensor) { return boxed(tensor.to(at::kMeta)); }
-
-bool set_cpu_autocast(bool enabled) {
-  const bool was_enabled = at::autocast::is_autocast_enabled(at::kCPU);
-  at::autocast::set_autocast_enabled(at::kCPU, enabled);
-  at::autocast::clear_cache();
-  return was_enabled;
-}
 
 namespace {
 

@@ -10,6 +10,7 @@
 #include <new>
 #include <string>
 
+#include "../cuda/graph.h"
 #include "ops.h"
 
 namespace rust::behavior {
@@ -50,6 +51,7 @@ namespace svgd::bridge {
 
 struct Hyperparameters;
 struct Convolution;
+struct AutocastState;
 struct Operator;
 
 // An undefined bias is no bias.
@@ -67,9 +69,15 @@ void update_second_moment(const at::Tensor& grad_output, const at::Tensor& secon
 rust::Vec<int64_t> conv2d_output_size(rust::Slice<const int64_t> input_size, rust::Slice<const int64_t> weight_size,
                                       const Convolution& convolution);
 
+// Autocast on, to half or bfloat16; leave takes the state of before, which enter returns.
+AutocastState enter_autocast(bool cuda, bool half);
+void leave_autocast(const AutocastState& before);
+
+// Refuses in a build without the feature `cuda`.
+std::unique_ptr<cuda::Graph> begin_cuda_graph(int64_t device);
+
 bool is_grad_enabled();
 std::unique_ptr<at::Tensor> to_meta(const at::Tensor& tensor);
-bool set_cpu_autocast(bool enabled);
 // Counts the bytes of tensors that this thread, and what it starts, takes and gives back; stop gives the highest count.
 void start_memory_count();
 int64_t stop_memory_count();

@@ -20,6 +20,13 @@ pub(crate) mod ffi {
         groups: i64,
     }
 
+    /// A thread's autocast for one device type. `kind` is a number of libtorch's.
+    struct AutocastState {
+        cuda: bool,
+        enabled: bool,
+        kind: i8,
+    }
+
     /// An operator as libtorch's dispatcher knows it.
     struct Operator {
         name: String,
@@ -66,9 +73,19 @@ pub(crate) mod ffi {
         ) -> Result<()>;
         fn conv2d_output_size(input_size: &[i64], weight_size: &[i64], convolution: &Convolution) -> Result<Vec<i64>>;
 
+        fn enter_autocast(cuda: bool, half: bool) -> Result<AutocastState>;
+        fn leave_autocast(before: &AutocastState) -> Result<()>;
+
+        #[namespace = "svgd::cuda"]
+        #[cxx_name = "Graph"]
+        type CudaGraph;
+        fn begin_cuda_graph(device: i64) -> Result<UniquePtr<CudaGraph>>;
+        fn finish_capture(self: Pin<&mut CudaGraph>) -> Result<()>;
+        fn abandon_capture(self: Pin<&mut CudaGraph>) -> Result<bool>;
+        fn replay(self: &CudaGraph) -> Result<()>;
+
         fn is_grad_enabled() -> Result<bool>;
         fn to_meta(tensor: &Tensor) -> Result<UniquePtr<Tensor>>;
-        fn set_cpu_autocast(enabled: bool) -> Result<bool>;
         fn start_memory_count() -> Result<()>;
         fn stop_memory_count() -> Result<i64>;
 

@@ -87,7 +87,7 @@ impl Error {
     }
 
     /// An error that came without a class of its own, as those of libtorch's CPU allocator do.
-    fn from_libtorch(text: String) -> Self {
+    pub(crate) fn from_libtorch(text: String) -> Self {
         match text.contains("DefaultCPUAllocator") || text.contains("out of memory") {
             true => Error::OutOfMemory(text + "; use a smaller batch or layer, or free memory"),
             false => Error::Torch(text),

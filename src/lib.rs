@@ -1,16 +1,20 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
+mod autocast;
 #[allow(unsafe_code)] // cxx generates it
 mod bridge;
 mod build_info;
 mod convert;
+mod cuda_graph;
 mod error;
 pub mod functional;
 mod layers;
 mod svgd;
 
+pub use autocast::autocast;
 pub use build_info::{BuildInfo, Operator, build_info};
+pub use cuda_graph::CudaGraph;
 pub use error::{Error, Result};
 pub use layers::{Layers, Plain};
 pub use svgd::{BatchGradient, Granularity, Svgd, SvgdConfig, SvgdConv2D, SvgdLinear};

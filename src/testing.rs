@@ -10,14 +10,6 @@ pub fn to_meta(tensor: &Tensor) -> Result<Tensor> {
     Ok(take(ffi::to_meta(lend(tensor))?))
 }
 
-/// Runs `f` under CPU autocast (tch's own switch is for CUDA alone).
-pub fn cpu_autocast<T>(f: impl FnOnce() -> T) -> Result<T> {
-    let was_enabled = ffi::set_cpu_autocast(true)?;
-    let result = f();
-    ffi::set_cpu_autocast(was_enabled)?;
-    Ok(result)
-}
-
 /// Runs `f` and says how many bytes of tensors it held at most beyond those that were there before.
 pub fn peak_memory<T>(f: impl FnOnce() -> T) -> Result<(T, i64)> {
     ffi::start_memory_count()?;

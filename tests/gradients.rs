@@ -473,7 +473,7 @@ fn autocast_casts_the_values_and_leaves_the_state_in_float() {
     let conv = seeded(9, || svgd.conv2d(vs.root() / "conv", 3, 5, 3, Default::default()));
     let fc = seeded(9, || svgd.linear(vs.root() / "fc", 180, 4, Default::default()));
     let input = noise(3, &[2, 3, 8, 8], Kind::Float);
-    let (hatted, plain) = tch_svgd::testing::cpu_autocast(|| {
+    let (hatted, plain) = tch_svgd::autocast(Device::Cpu, Kind::BFloat16, || {
         let hatted = fc.forward(&conv.forward(&input).flatten(1, -1));
         let features = input.conv2d(&conv.ws, conv.bs.as_ref(), [1, 1], [0, 0], [1, 1], 1).flatten(1, -1);
         (hatted, features.linear(&fc.ws, fc.bs.as_ref()))

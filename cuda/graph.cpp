@@ -1,0 +1,124 @@
+// Capture and replay by at::cuda::CUDAGraph, in the steps of torch.cuda.graph.
+#include "graph.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/core/CachingHostAllocator.h>
+#include <ATen/cuda/CUDAGeneratorImpl.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+
+namespace svgd::cuda {
+namespace {
+
+// CUDAGraph has no way out of a capture that failed: its capture_end throws before it has told the allocators and the
+// random number generator that the capture is over. From then on, random numbers would be refused outside of captures,
+// and memory would wait for the end of the capture to be freed.
+struct Capture : at::cuda::CUDAGraph {
+  ~Capture() {
+    // What throws here would end the process: after an error of the device there is nothing left to give back.
+    try {
+      reset();
+    } catch (...) {
+      has_graph_ = has_graph_exec_ = capture_ended_ = false;
+    }
+  }
+
+  bool abandon() noexcept {
+    if (capture_ended_) {  // All but an executable graph is there: reset() clears it away.
+      return false;
+    }
+    auto status = cudaStreamCaptureStatusNone;
+    cudaStreamIsCapturing(capture_stream_, &status);
+    if (status != cudaStreamCaptureStatusNone) {
+      cudaGraph_t partial = nullptr;
+      cudaStreamEndCapture(capture_stream_, &partial);
+      if (partial != nullptr) {
+        cudaGraphDestroy(partial);
+      }
+    }
+    // CUDA keeps the last error for the next call that asks; whoever that is has no part in it.
+    cudaGetLastError();
+    // Each is an error where capture_begin or capture_end failed on the other side of it.
+    quietly([&] {
+      c10::cuda::CUDACachingAllocator::endAllocateToPool(capture_dev_, mempool_id_);
+      c10::cuda::CUDACachingAllocator::releasePool(capture_dev_, mempool_id_);
+    });
+    quietly([&] {
+      auto* host_allocator = at::getHostAllocator(at::kCUDA);
+      host_allocator->end_allocate_to_pool(mempool_id_);
+      host_allocator->release_pool(mempool_id_);
+    });
+    for (const auto& entry : captured_generator_states_) {
+      entry.first->capturing_ = false;
+    }
+    return status == cudaStreamCaptureStatusInvalidated;
+  }
+
+ private:
+  template <typename Undo>
+  static void quietly(Undo&& undo) noexcept {
+    try {
+      undo();
+    } catch (...) {
+    }
+  }
+};
+
+class CapturedGraph final : public Graph {
+ public:
+  explicit CapturedGraph(c10::DeviceIndex device)
+      : stream_guard_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device).unwrap()) {
+    c10::cuda::device_synchronize();
+    // Cached memory does not serve the pool of a capture, and is not given back while one is under way.
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    // Weights that were cast before would stand in the graph as they are now.
+    at::autocast::clear_cache();
+    try {
+      // Of this thread: a call that a capture refuses, made by a thread that loads data, is none of the graph's.
+      capture_.capture_begin(/*pool=*/{0, 0}, cudaStreamCaptureModeThreadLocal);
+    } catch (...) {
+      capture_.abandon();
+      throw;
+    }
+  }
+
+  void finish_capture() override {
+    try {
+      capture_.capture_end();
+    } catch (...) {
+      abandon_capture();
+      throw;
+    }
+    leave_stream();
+  }
+
+  bool abandon_capture() override {
+    const bool was_invalid = capture_.abandon();
+    leave_stream();
+    return was_invalid;
+  }
+
+  void replay() const override { capture_.replay(); }
+
+ private:
+  void leave_stream() {
+    // Weights that were cast in the capture have no values yet, and those of the last replay after the next.
+    at::autocast::clear_cache();
+    stream_guard_.reset();
+  }
+
+  c10::cuda::OptionalCUDAStreamGuard stream_guard_;
+  mutable Capture capture_;
+};
+
+}  // namespace
+
+std::unique_ptr<Graph> begin_capture(int64_t device) {
+  return std::make_unique<CapturedGraph>(static_cast<c10::DeviceIndex>(device));
+}
+
+}  // namespace svgd::cuda
