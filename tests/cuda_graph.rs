@@ -134,7 +134,7 @@ fn replays_are_the_steps_that_they_were_captured_from() {
         for batch in 0..3 {
             for training in [&mut captured, &mut eager] {
                 training.load(batch);
-                training.step(kind);
+                let _ = training.step(kind);
             }
         }
         let (graph, loss) = CudaGraph::capture(device, || captured.step(kind)).unwrap();
@@ -151,7 +151,7 @@ fn replays_are_the_steps_that_they_were_captured_from() {
         drop(graph);
         for training in [&mut captured, &mut eager] {
             training.load(8);
-            training.step(kind);
+            let _ = training.step(kind);
         }
         assert_same_state(&captured, &eager, &format!("{what} after the graph"));
     }
@@ -207,10 +207,10 @@ fn a_panic_in_a_capture_is_an_error_and_the_device_goes_on() {
     let Some((device, _turn)) = gpu() else { return };
     let mut training = Training::new(device);
     training.load(0);
-    training.step(None);
+    let _ = training.step(None);
     let before = training.state();
     let result = CudaGraph::capture::<()>(device, || {
-        training.step(None);
+        let _ = training.step(None);
         panic!("expected by this test")
     });
     let error = result.unwrap_err();
