@@ -14,16 +14,16 @@ impl Drop for Restore {
     }
 }
 
-/// Runs `f` with autocast: linear layers, convolutions and matrix products on `device`'s type compute in `kind`, those of
-/// [`Svgd`](crate::Svgd) as those of tch. Weights, their gradients and the second moments stay in Float.
+/// Runs `f` with autocast: linear layers, convolutions and matrix products on `device`'s type compute in `kind`,
+/// those of [`Svgd`](crate::Svgd) as those of tch. Weights, their gradients and the second moments stay in Float.
 ///
 /// - `device`: the type counts, not the index. `kind`: `BFloat16` or `Half`; a loss in `Half` wants a loss scale, see
 ///   [`Svgd::set_loss_scale`](crate::Svgd::set_loss_scale).
 /// - **State**: a thread's switch and kind of autocast, set while `f` runs and as before when it has returned or
 ///   panicked. Regions may be nested; `kind` is that of the innermost one.
-/// - A weight is cast once and the cast is kept until the outermost region ends, as `torch.amp.autocast` does. So a region
-///   holds the forward pass and the loss; `backward` and the optimizer's step stand outside. Inside of a region the first
-///   use of a weight must not be under `no_grad`: its cast would have no history.
+/// - A weight is cast once and the cast is kept until the outermost region ends, as `torch.amp.autocast` does. So a
+///   region holds the forward pass and the loss; `backward` and the optimizer's step stand outside. Inside of a region
+///   the first use of a weight must not be under `no_grad`: its cast would have no history.
 /// - In [`CudaGraph::capture`](crate::CudaGraph::capture) let the whole region be inside of the captured closure. A
 ///   capture forgets all casts when it begins and when it ends: none is carried into a graph or out of it.
 ///

@@ -22,8 +22,8 @@ use tch::Device;
 /// 3. Drop the losses and outputs of those steps, whose autograd history belongs to another stream.
 /// 4. Capture it. Nothing runs in a capture: what the closure computes has values after the first replay.
 ///
-/// What the CPU decides is decided in the capture for good: the learning rate, [`Svgd::set_scale`](crate::Svgd::set_scale)
-/// and [`set_enabled`](crate::Svgd::set_enabled), shapes, the step count of Adam (whose steps therefore cannot be
+/// What the CPU decides is decided in the capture for good: the learning rate,
+/// [`Svgd::set_scale`](crate::Svgd::set_scale) and [`set_enabled`](crate::Svgd::set_enabled), shapes, the step count of Adam (whose steps therefore cannot be
 /// replayed). Capture again after a change. Random numbers do go on from replay to replay.
 ///
 /// ```no_run
@@ -35,7 +35,8 @@ use tch::Device;
 /// let vs = nn::VarStore::new(device);
 /// let fc = Svgd::new(SvgdConfig::default())?.linear(vs.root() / "fc", 64, 10, Default::default());
 /// let mut optimizer = nn::Sgd::default().build(&vs, 0.5)?;
-/// let (mut xs, mut labels) = (Tensor::zeros([32, 64], (Kind::Float, device)), Tensor::zeros([32], (Kind::Int64, device)));
+/// let mut xs = Tensor::zeros([32, 64], (Kind::Float, device));
+/// let mut labels = Tensor::zeros([32], (Kind::Int64, device));
 /// let mut step = || {
 ///     let loss = fc.forward(&xs).cross_entropy_for_logits(&labels);
 ///     optimizer.backward_step(&loss);
@@ -45,9 +46,9 @@ use tch::Device;
 ///     step();
 /// }
 /// let (graph, loss) = CudaGraph::capture(device, &mut step)?;
-/// for (images, targets) in [(Tensor::randn([32, 64], (Kind::Float, device)), Tensor::ones([32], (Kind::Int64, device)))] {
-///     xs.copy_(&images);
-///     labels.copy_(&targets);
+/// for _ in 0..100 {
+///     xs.copy_(&Tensor::randn([32, 64], (Kind::Float, Device::Cpu)));
+///     labels.copy_(&Tensor::randint(10, [32], (Kind::Int64, Device::Cpu)));
 ///     graph.replay()?;
 ///     println!("{}", loss.double_value(&[])); // of this batch
 /// }
@@ -60,17 +61,17 @@ pub struct CudaGraph {
 impl CudaGraph {
     /// Records the work that `f` launches on `device`, on a stream and with a memory pool of its own.
     ///
-    /// - The result of `f` comes back beside the graph. Its tensors are in the graph's memory: they have no values before
-    ///   the first [`replay`](Self::replay), and **each replay writes them anew**. Copy what is to last.
+    /// - The result of `f` comes back beside the graph. Its tensors are in the graph's memory: they have no values
+    ///   before the first [`replay`](Self::replay), and **each replay writes them anew**. Copy what is to last.
     /// - Waits for the device first, and for captures of other threads; those may go on with other work meanwhile, as
     ///   long as they do not wait for the whole device.
     /// - `f` must not wait for the device: no `double_value`, no printing of tensors, no copy to the CPU.
-    /// - After an error the device can be used as before, nothing of `f` has run, and what `f` has put elsewhere, such as
-    ///   the gradients of weights, has no values: call `zero_grad`.
+    /// - After an error the device can be used as before, nothing of `f` has run, and what `f` has put elsewhere, such
+    ///   as the gradients of weights, has no values: call `zero_grad`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a device that is not CUDA, in a build without the feature `cuda`, for a capture within a
-    /// capture, and if `f` does what a graph cannot hold. [`Error::Device`] if there is no such device.
+    /// [`Error::Unsupported`] for a device that is not CUDA, in a build without the feature `cuda`, for a capture within
+    /// a capture, and if `f` does what a graph cannot hold. [`Error::Device`] if there is no such device.
     /// [`Error::OutOfMemory`]; [`Error::Torch`] if `f` panics, or for anything else that libtorch raises.
     ///
     /// ```
