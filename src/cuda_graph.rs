@@ -23,8 +23,9 @@ use tch::Device;
 /// 4. Capture it. Nothing runs in a capture: what the closure computes has values after the first replay.
 ///
 /// What the CPU decides is decided in the capture for good: the learning rate,
-/// [`Svgd::set_scale`](crate::Svgd::set_scale) and [`set_enabled`](crate::Svgd::set_enabled), shapes, the step count of Adam (whose steps therefore cannot be
-/// replayed). Capture again after a change. Random numbers do go on from replay to replay.
+/// [`Svgd::set_scale`](crate::Svgd::set_scale) and [`set_enabled`](crate::Svgd::set_enabled), shapes, the step count of
+/// Adam (whose steps therefore cannot be replayed). Capture again after a change. Random numbers do go on from replay
+/// to replay.
 ///
 /// ```no_run
 /// use tch::nn::{self, Module, OptimizerConfig};
@@ -70,8 +71,8 @@ impl CudaGraph {
     ///   as the gradients of weights, has no values: call `zero_grad`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a device that is not CUDA, in a build without the feature `cuda`, for a capture within
-    /// a capture, and if `f` does what a graph cannot hold. [`Error::Device`] if there is no such device.
+    /// [`Error::Unsupported`] for a device that is not CUDA, in a build without the feature `cuda`, for a capture
+    /// within a capture, and if `f` does what a graph cannot hold. [`Error::Device`] if there is no such device.
     /// [`Error::OutOfMemory`]; [`Error::Torch`] if `f` panics, or for anything else that libtorch raises.
     ///
     /// ```
