@@ -9,14 +9,12 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
-/// The CIFAR-10 program in a folder of its own, with a network that leads nowhere.
 fn resnet(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(example("resnet20_cifar10"));
-    command.current_dir(folder).args(arguments).env("CIFAR10_URL", "http://127.0.0.1:1/cifar.tar.gz");
-    for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
-        command.env_remove(proxy).env_remove(proxy.to_lowercase());
-    }
-    command
+    training("resnet20_cifar10", folder, arguments)
+}
+
+fn mlp(folder: &Path, arguments: &[&str]) -> Command {
+    training("mlp_mnist", folder, arguments)
 }
 
 /// A folder in CIFAR-10's format: images of one colour, which is the label's.
@@ -34,10 +32,6 @@ fn write_cifar(folder: &Path, images_per_file: usize) {
     }
 }
 
-fn rows(csv: &str) -> Vec<Vec<f64>> {
-    csv.lines().skip(1).map(|line| line.split(',').map(|cell| cell.parse().unwrap()).collect()).collect()
-}
-
 #[test]
 fn quickstart_runs() {
     let text = stdout(&run(&mut Command::new(example("quickstart"))));
@@ -47,23 +41,23 @@ fn quickstart_runs() {
 #[test]
 fn every_optimizer_trains_on_the_digits_and_leaves_its_results() {
     let folder = tempfile::tempdir().unwrap();
-    let optimizers = ["sgd", "momentum", "rmsprop", "adam", "svgd"];
-    let names = optimizers.join(",");
-    let arguments = [
-        "--data",
-        "auto",
-        "--optimizer",
-        &names,
-        "--steps",
-        "4",
-        "--eval-every",
-        "3",
-        "--batch-size",
-        "32",
-        "--out",
-        "out",
+    let parameters = 4 * 269_722;
+    // SVGD: one f32 for each element of every convolution's output (or each channel), and for each of the ten logits.
+    let element = 4 * (7 * 16 * 32 * 32 + 6 * 32 * 16 * 16 + 6 * 64 * 8 * 8 + 10);
+    let channel = 4 * (7 * 16 + 6 * 32 + 6 * 64 + 10);
+    let optimizers = [
+        ("sgd", 0),
+        ("momentum", parameters),
+        ("rmsprop", parameters),
+        ("adam", 2 * parameters),
+        ("svgd", element),
+        ("svgd-channel", channel),
+        ("svgd-per-example", element),
+        ("svgd-momentum", element + parameters),
     ];
-    let output = run(&mut resnet(folder.path(), &arguments));
+    let names = optimizers.map(|(name, _)| name).join(",");
+    let arguments = words("--data auto --steps 2 --eval-every 1 --batch-size 16 --out out --optimizer");
+    let output = run(resnet(folder.path(), &arguments).arg(&names));
     let text = stdout(&output);
     assert!(text.contains("cannot be downloaded") && text.contains("using the digits"), "{text}");
     assert!(text.contains("digits: 1437 training images, 360 test images"), "{text}");
@@ -72,42 +66,56 @@ fn every_optimizer_trains_on_the_digits_and_leaves_its_results() {
     assert!(!bar(&text) && !bar(&stderr(&output)), "a bar where there is no terminal");
 
     let out = folder.path().join("out");
-    for optimizer in optimizers {
-        let csv = read(out.join(format!("{optimizer}.csv")));
+    for (optimizer, state_bytes) in optimizers {
+        let run = out.join(format!("{optimizer}-seed0"));
+        let csv = read(run.join("curve.csv"));
         assert!(csv.starts_with("step,epoch,train_loss,test_loss,test_error,seconds\n"), "{csv}");
         let rows = rows(&csv);
-        assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), [3.0, 4.0], "{csv}");
+        assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), [1.0, 2.0], "{csv}");
         assert!(rows.iter().flatten().all(|value| value.is_finite()), "{csv}");
-        let columns = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        // The name, two errors with their signs, ms/step, images/s, bytes.
-        assert!(text.lines().map(columns).any(|row| row.len() == 8 && row[0] == optimizer && row[2] == "%"), "{text}");
+        let record: serde_json::Value = serde_json::from_str(&read(run.join("run.json"))).unwrap();
+        assert_eq!(record["data"], "digits");
+        assert_eq!(record["libtorch_version"], "2.11.0");
+        assert_eq!((&record["batch_size"], &record["steps"]), (&16.into(), &2.into()));
+        assert_eq!(record["parameters"], 269_722);
+        assert_eq!(record["state_bytes"], state_bytes, "{optimizer}");
+        assert!(text.lines().any(|line| line.starts_with(&format!("| {optimizer} "))), "{text}");
     }
-    let summary: serde_json::Value = serde_json::from_str(&read(out.join("summary.json"))).unwrap();
-    assert_eq!(summary["data"], "digits");
-    assert_eq!(summary["libtorch_version"], "2.11.0");
-    assert_eq!(summary["arguments"]["batch_size"], 32);
-    let bytes: Vec<_> = summary["runs"].as_array().unwrap().iter().map(|run| run["state_bytes"].as_u64()).collect();
-    let parameters = 4 * 269_722;
-    // SVGD: one f32 for each element of every convolution's output, and for each of the ten logits.
-    let svgd = 4 * (7 * 16 * 32 * 32 + 6 * 32 * 16 * 16 + 6 * 64 * 8 * 8 + 10);
-    assert_eq!(bytes, [0, parameters, parameters, 2 * parameters, svgd].map(Some));
-    let svg = read(out.join("curves.svg"));
+    assert_eq!(
+        read(out.join("report.md")).trim(),
+        text[text.find("# Training runs").unwrap()..text.find("report, figure").unwrap()].trim()
+    );
+    let svg = read(out.join("resnet20_cifar10.svg"));
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-    for part in ["ResNet-20 on digits", "test error (%)", "svgd training", "momentum test"] {
-        assert!(svg.contains(part), "'{part}' is not in the figure");
+    assert!(svg.contains("ResNet-20 on digits"));
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), optimizers.len() + 2, "nothing is left beside");
+}
+
+#[test]
+fn all_models_train_on_a_part_of_the_papers_schedule_and_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for (program, budget, steps) in
+        [("mlp_mnist", 0.005, 30), ("vgg_cifar10", 0.0001, 4), ("resnet20_cifar10", 4e-5, 2)]
+    {
+        let arguments = words("--data digits --paper --optimizer svgd --budget");
+        let text = stdout(&run(training(program, folder.path(), &arguments).arg(budget.to_string())));
+        let budget = format!("budget {budget}");
+        assert!(text.matches(&budget).count() >= 2, "before and after: {text}");
+        let out = folder.path().join("runs").join(program);
+        assert!(read(out.join(format!("{program}.svg"))).contains(&budget), "{program}");
+        assert!(read(out.join("report.md")).contains(&budget), "{program}");
+        let rows = rows(&read(out.join("svgd-seed0/curve.csv")));
+        assert_eq!(rows.last().unwrap()[0] as usize, steps, "{program}");
     }
-    let left: Vec<_> = std::fs::read_dir(&out).unwrap().map(|file| file.unwrap().file_name()).collect();
-    assert_eq!(left.len(), optimizers.len() + 2, "{left:?}");
 }
 
 #[test]
 fn a_seed_repeats_a_run_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
     let train = |seed: &str, out: &str| {
-        let arguments =
-            ["--data", "digits", "--optimizer", "svgd", "--steps", "3", "--batch-size", "16", "--threads", "1"];
+        let arguments = words("--data digits --optimizer svgd --steps 3 --batch-size 16 --threads 1");
         run(resnet(folder.path(), &arguments).args(["--seed", seed, "--out", out]));
-        rows(&read(folder.path().join(out).join("svgd.csv")))[0][..5].to_vec()
+        rows(&read(folder.path().join(out).join(format!("svgd-seed{seed}/curve.csv"))))[0][..5].to_vec()
     };
     let first = train("5", "a");
     assert_eq!(first, train("5", "b"));
@@ -115,18 +123,70 @@ fn a_seed_repeats_a_run_to_the_bit() {
 }
 
 #[test]
+fn several_seeds_are_runs_of_their_own_and_averaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = words("--data digits --optimizer sgd,svgd --seeds 3..6 --steps 4 --out out");
+    let text = stdout(&run(&mut mlp(folder.path(), &arguments)));
+    let curves: Vec<_> =
+        (3..6).map(|seed| read(folder.path().join(format!("out/svgd-seed{seed}/curve.csv")))).collect();
+    assert!(curves[0] != curves[1] && curves[1] != curves[2]);
+    assert_eq!(text.lines().filter(|line| line.starts_with('|') && line.contains('±')).count(), 2, "{text}");
+}
+
+/// The columns of a curve but for the seconds, which no two runs share.
+fn curve(folder: &Path) -> Vec<Vec<f64>> {
+    rows(&read(folder.join("curve.csv"))).into_iter().map(|row| row[..5].to_vec()).collect()
+}
+
+#[test]
+fn a_loss_scale_leaves_training_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    for optimizer in ["svgd", "svgd-per-example", "adam"] {
+        let train = |scale: &str| {
+            let arguments = words("--data digits --steps 20 --eval-every 5 --threads 1 --optimizer");
+            run(mlp(folder.path(), &arguments).args([optimizer, "--loss-scale", scale, "--out", scale]));
+            curve(&folder.path().join(scale).join(format!("{optimizer}-seed0")))
+        };
+        // Powers of two change exponents and no digit: a scale that is undone everywhere changes nothing at all.
+        assert_eq!(train("1"), train("1024"), "{optimizer}");
+    }
+}
+
+#[test]
+fn mixed_precision_trains_almost_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = words("--data digits --steps 40 --eval-every 40 --threads 1 --optimizer svgd --out");
+    run(mlp(folder.path(), &arguments).arg("float"));
+    run(mlp(folder.path(), &arguments).args(["mixed", "--amp"]));
+    let [float, mixed] = ["float", "mixed"].map(|out| curve(&folder.path().join(out).join("svgd-seed0"))[0][2]);
+    assert!(float != mixed, "bfloat16 has fewer digits");
+    assert!((float / mixed - 1.0).abs() < 0.1, "{float} and {mixed}");
+}
+
+#[test]
+fn a_graph_that_cannot_be_captured_is_done_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = words("--data digits --steps 6 --device cpu --optimizer svgd --cuda-graph --out out");
+    let output = run(&mut mlp(folder.path(), &arguments));
+    let text = stderr(&output);
+    assert_eq!(text.matches("--cuda-graph: CudaGraph::capture").count(), 1, "{text}");
+    assert!(text.contains("got Cpu") && text.contains("without a graph"), "{text}");
+    assert!(stdout(&output).contains("svgd-seed0: 6 steps"));
+}
+
+#[test]
 fn a_folder_in_cifar_format_trains() {
     let folder = tempfile::tempdir().unwrap();
     write_cifar(&folder.path().join("data/cifar-10-batches-bin"), 20);
     for data in ["data", "data/cifar-10-batches-bin", "auto"] {
-        let arguments = ["--data", data, "--optimizer", "svgd", "--epochs", "1", "--batch-size", "50", "--out", "out"];
-        let text = stdout(&run(&mut resnet(folder.path(), &arguments)));
+        let arguments = words("--optimizer svgd --epochs 1 --batch-size 50 --out out --overwrite --data");
+        let text = stdout(&run(resnet(folder.path(), &arguments).arg(data)));
         assert!(text.contains("CIFAR-10: 100 training images, 20 test images"), "{text}");
-        assert!(text.contains("svgd: 2 steps"), "an epoch of 100 images in batches of 50: {text}");
+        assert!(text.contains("svgd-seed0: 2 steps"), "an epoch of 100 images in batches of 50: {text}");
     }
     // A batch that is larger than the data is all of it.
     let arguments = ["--data", "data", "--optimizer", "sgd", "--steps", "2", "--batch-size", "1000", "--out", "out"];
-    assert!(stdout(&run(&mut resnet(folder.path(), &arguments))).contains("sgd: 2 steps"));
+    assert!(stdout(&run(&mut resnet(folder.path(), &arguments))).contains("sgd-seed0: 2 steps"));
 }
 
 /// Serves one file once, on this machine.
@@ -151,7 +211,7 @@ fn cifar_is_downloaded_verified_and_kept() {
     archive.append_dir_all("cifar-10-batches-bin", &source).unwrap();
     let archive = archive.into_inner().unwrap().finish().unwrap();
     let md5: String = Md5::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
-    let arguments = ["--optimizer", "sgd", "--steps", "1", "--batch-size", "10", "--out", "out"];
+    let arguments = words("--optimizer sgd --steps 1 --batch-size 10 --out out --overwrite");
     let data = folder.path().join("data");
     let entries = || std::fs::read_dir(&data).map_or(0, |entries| entries.count());
 
@@ -214,6 +274,14 @@ fn bad_options_are_refused() {
         (&["--steps", "0"], "--steps"),
         (&["--steps", "5", "--epochs", "5"], "cannot be used with"),
         (&["--steps", "5", "--paper"], "cannot be used with"),
+        (&["--budget", "0.5"], "--paper"),
+        (&["--paper", "--budget", "0"], "expected a number in (0, 1]"),
+        (&["--paper", "--budget", "1.5"], "expected a number in (0, 1]"),
+        (&["--seeds", "3..3"], "expected at least one seed"),
+        (&["--seeds", "1,1"], "each once"),
+        (&["--seeds", "one"], "got 'one'"),
+        (&["--loss-scale", "0"], "expected a finite number > 0"),
+        (&["--resume", "--overwrite"], "cannot be used with"),
         (&["--batch-size", "0"], "--batch-size"),
         (&["--device", "gpu"], "expected auto, cpu, cuda or cuda:N"),
         (&["--device", "cuda:99", "--data", "digits"], "libtorch sees"),
@@ -227,65 +295,10 @@ fn bad_options_are_refused() {
 #[test]
 fn divergence_ends_the_run_with_a_word() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = [
-        "--data",
-        "digits",
-        "--optimizer",
-        "sgd,svgd",
-        "--lr",
-        "1e30",
-        "--steps",
-        "40",
-        "--batch-size",
-        "8",
-        "--out",
-        "out",
-    ];
+    let arguments = words("--data digits --optimizer sgd,svgd --lr 1e30 --steps 60 --batch-size 8 --out out");
     let text = stdout(&run(&mut resnet(folder.path(), &arguments)));
-    assert!(text.contains("sgd: ") && text.contains("diverged by step"), "{text}");
+    assert!(text.contains("sgd-seed0: ") && text.contains("diverged by step"), "{text}");
     assert!(text.contains("final test error"), "the table comes all the same: {text}");
-    let rows = rows(&read(folder.path().join("out/sgd.csv")));
+    let rows = rows(&read(folder.path().join("out/sgd-seed0/curve.csv")));
     assert_eq!(rows.len(), 1, "the test at the end");
-}
-
-#[cfg(unix)]
-#[test]
-fn an_interrupt_leaves_whole_rows_and_the_table() {
-    let folder = tempfile::tempdir().unwrap();
-    let arguments = [
-        "--data",
-        "digits",
-        "--optimizer",
-        "svgd,sgd",
-        "--steps",
-        "100000",
-        "--eval-every",
-        "1",
-        "--batch-size",
-        "4",
-        "--out",
-        "out",
-    ];
-    let mut child = resnet(folder.path(), &arguments)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let csv = folder.path().join("out/svgd.csv");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
-    while std::fs::read_to_string(&csv).map_or(0, |text| text.lines().count()) < 3 {
-        if std::time::Instant::now() > deadline {
-            child.kill().unwrap();
-            panic!("no rows after two minutes");
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    run(Command::new("kill").args(["-INT", &child.id().to_string()]));
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}{}", stdout(&output), stderr(&output));
-    assert!(stdout(&output).contains("interrupted at step") && stdout(&output).contains("final test error"));
-    let text = read(csv);
-    assert!(text.ends_with('\n') && text.lines().all(|line| line.split(',').count() == 6), "{text}");
-    assert!(!folder.path().join("out/sgd.csv").exists(), "the next optimizer is not started");
-    assert!(folder.path().join("out/summary.json").exists());
 }

@@ -5,37 +5,40 @@
 mod support;
 
 use clap::Parser;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;
-use support::dataset::{Batches, Dataset, Split, whiten};
+use support::data::batches::{Batches, whiten};
+use support::data::{Augmentation, Benchmark, Dataset, Split, digits};
+use support::experiment::{self, MLP_MNIST, RESNET20_CIFAR10, VGG_CIFAR10};
 use support::initialise::{initialise, is_batch_norm};
-use support::model::Model;
-use support::options::{OptimizerKind, Options};
-use support::resnet::ResNet20;
+use support::models::Model;
+use support::models::mlp::Mlp;
+use support::models::resnet20::ResNet20;
+use support::models::vgg::Vgg;
+use support::optimizer::{Optimizer, OptimizerKind, Rule};
+use support::options::Options;
 use support::schedule::Schedule;
-use tch::nn::Module;
 use tch::{Device, IndexOp, Kind, Tensor, nn};
 use tch_svgd::{Plain, Svgd, SvgdConfig};
 
 /// 40 images that tell their number, row and column: no two pixels of an image are the same.
-fn numbered(flips: bool) -> Dataset {
+fn numbered(crops: bool, flips: bool) -> Dataset {
     let pixels = Tensor::arange(256, (Kind::Int64, Device::Cpu)).view([1, 1, 8, 32]);
     let image = Tensor::cat(&[&pixels, &pixels.flip([2]), &pixels, &pixels.flip([2])], 2).to_kind(Kind::Uint8);
     let labels = Tensor::arange(40, (Kind::Int64, Device::Cpu));
     let images = (image.expand([40, 3, 32, 32], false) + labels.view([40, 1, 1, 1])).to_kind(Kind::Uint8);
     let split = || Split { images: images.copy(), labels: labels.copy() };
-    Dataset { name: "numbered", classes: 40, flips, train: split(), test: split() }
+    let augmentation = Augmentation { crops, flips };
+    Dataset { name: "numbered", classes: 40, augmentation, train: split(), test: split() }
 }
 
 #[test]
 fn augmentation_is_a_crop_of_the_padded_image_mirrored_where_that_is_allowed() {
-    for flips in [false, true] {
-        let data = numbered(flips);
-        let mut batches = Batches::new(&data, 40, ChaCha8Rng::seed_from_u64(3));
+    for (crops, flips) in [(true, false), (true, true), (false, true), (false, false)] {
+        let data = numbered(crops, flips);
+        let mut batches = Batches::new(&data, 40, 3);
         let mut seen = HashSet::new();
-        for _ in 0..20 {
-            let (images, labels) = batches.next();
+        for step in 0..20 {
+            let (images, labels) = batches.batch(step);
             for k in 0..40 {
                 let original = data.train.images.i(labels.int64_value(&[k])).unsqueeze(0);
                 let padded = original.constant_pad_nd([2, 2, 2, 2]);
@@ -51,19 +54,23 @@ fn augmentation_is_a_crop_of_the_padded_image_mirrored_where_that_is_allowed() {
                 seen.insert(matches[0]);
             }
         }
-        // 800 draws out of 25 or 50: each is missed with a probability below 1e-5.
-        assert_eq!(seen.len(), if flips { 50 } else { 25 });
+        // 800 draws out of 50 at most: each is missed with a probability below 1e-5.
+        let (places, ways) = (if crops { 25 } else { 1 }, if flips { 2 } else { 1 });
+        assert_eq!(seen.len(), places * ways);
+        assert!(crops || seen.iter().all(|&(dy, dx, _)| (dy, dx) == (2, 2)));
         assert!(flips || seen.iter().all(|&(_, _, mirrored)| !mirrored));
     }
 }
 
 #[test]
 fn an_epoch_has_every_image_once_and_each_epoch_another_order() {
-    let data = numbered(true);
-    let mut batches = Batches::new(&data, 10, ChaCha8Rng::seed_from_u64(0));
+    let data = numbered(true, true);
+    let mut batches = Batches::new(&data, 10, 0);
     assert_eq!(batches.per_epoch(), 4);
-    let mut epoch = || -> Vec<i64> { (0..4).flat_map(|_| Vec::try_from(batches.next().1).unwrap()).collect() };
-    let (first, second) = (epoch(), epoch());
+    let mut epoch = |number: usize| -> Vec<i64> {
+        (0..4).flat_map(|step| Vec::try_from(batches.batch(4 * number + step).1).unwrap()).collect()
+    };
+    let (first, second) = (epoch(0), epoch(1));
     assert_ne!(first, second);
     for mut order in [first, second] {
         order.sort();
@@ -72,8 +79,25 @@ fn an_epoch_has_every_image_once_and_each_epoch_another_order() {
 }
 
 #[test]
+fn a_batch_is_a_function_of_the_seed_and_the_step() {
+    let data = numbered(true, true);
+    let mut all = Batches::new(&data, 15, 7);
+    let expected: Vec<_> = (0..7).map(|step| all.batch(step)).collect();
+    // Two batches an epoch: from the middle of one, and over the border of two, prepared ahead.
+    for first in [0, 3, 4] {
+        let stream = Batches::new(&data, 15, 7).stream(first, 7);
+        let batches: Vec<_> = stream.collect();
+        assert_eq!(batches.len(), 7 - first);
+        assert!(batches == expected[first..], "from step {first} on");
+    }
+    assert!(Batches::new(&data, 15, 8).batch(0) != expected[0], "another seed");
+    // A training that ends early leaves no thread behind that waits for ever.
+    drop(Batches::new(&data, 15, 7).stream(0, usize::MAX));
+}
+
+#[test]
 fn whitening_gives_every_image_mean_0_and_deviation_1() {
-    let whitened = whiten(&numbered(false).train.images).view([40, -1]);
+    let whitened = whiten(&numbered(false, false).train.images).view([40, -1]);
     assert!(whitened.mean_dim(1i64, false, Kind::Float).abs().max().double_value(&[]) < 1e-5);
     assert!((whitened.std_dim(1i64, false, false) - 1.0).abs().max().double_value(&[]) < 1e-5);
     // An image of one colour has no deviation to divide by.
@@ -82,46 +106,174 @@ fn whitening_gives_every_image_mean_0_and_deviation_1() {
 }
 
 #[test]
-fn the_digits_are_split_as_documented() {
-    let data = support::digits::load().unwrap();
-    assert_eq!(data.train.images.size(), [1437, 3, 32, 32]);
-    assert_eq!(data.test.images.size(), [360, 3, 32, 32]);
-    assert_eq!(data.train.images.kind(), Kind::Uint8);
-    assert_eq!(data.train.images.max().int64_value(&[]), 255);
-    // The first images of the file are a 0, a 1 and a 2.
-    assert_eq!((0..3).map(|i| data.train.labels.int64_value(&[i])).collect::<Vec<_>>(), [0, 1, 2]);
-}
-
-#[test]
-fn the_paper_schedule_has_the_rates_of_its_table() {
-    let options = |arguments: &[&str]| Options::parse_from([&["resnet20_cifar10"], arguments].concat());
-    for (optimizer, rates) in [
-        (OptimizerKind::Sgd, [0.1, 0.01, 0.001]),
-        (OptimizerKind::Rmsprop, [1e-3, 1e-4, 1e-4]),
-        (OptimizerKind::Adam, [1e-3, 1e-4, 5e-5]),
-        (OptimizerKind::Svgd, [0.5, 0.02, 0.01]),
-    ] {
-        let schedule = Schedule::new(optimizer, &options(&["--paper"]), 390);
-        assert_eq!(schedule.steps, 50_000);
-        let at = [0, 31_999, 32_000, 41_999, 42_000, 49_999].map(|step| schedule.rate(step));
-        assert_eq!(at, [rates[0], rates[0], rates[1], rates[1], rates[2], rates[2]], "{optimizer:?}");
-        // Without --paper the first rate stays.
-        let schedule = Schedule::new(optimizer, &options(&["--epochs", "200"]), 390);
-        assert_eq!((schedule.steps, schedule.rate(77_999)), (78_000, rates[0]));
-        let schedule = Schedule::new(optimizer, &options(&["--lr", "0.25", "--steps", "7"]), 390);
-        assert_eq!((schedule.steps, schedule.rate(0)), (7, 0.25));
+fn the_digits_are_split_as_documented_in_the_size_of_what_they_stand_for() {
+    for (benchmark, [channels, side], crops) in
+        [(Benchmark::Cifar10, [3, 32], true), (Benchmark::Mnist, [1, 28], false)]
+    {
+        let data = digits::load(benchmark).unwrap();
+        assert_eq!(data.train.images.size(), [1437, channels, side, side]);
+        assert_eq!(data.test.images.size(), [360, channels, side, side]);
+        assert_eq!(data.augmentation, Augmentation { crops, flips: false });
+        assert_eq!(data.train.images.kind(), Kind::Uint8);
+        assert_eq!(data.train.images.max().int64_value(&[]), 255);
+        // The first images of the file are a 0, a 1 and a 2.
+        assert_eq!((0..3).map(|i| data.train.labels.int64_value(&[i])).collect::<Vec<_>>(), [0, 1, 2]);
     }
-    assert_eq!(Schedule::new(OptimizerKind::Sgd, &options(&[]), 390).steps, 3900, "ten epochs unless told otherwise");
-    assert_eq!(options(&[]).scale, 0.01);
 }
 
-// One test, since all threads draw from one generator.
+fn options(arguments: &[&str]) -> Options {
+    Options::try_parse_from([&["program"], arguments].concat()).unwrap()
+}
+
 #[test]
-fn the_model_is_the_papers_and_starts_alike_for_every_optimizer() {
+fn the_paper_schedules_have_the_rates_of_its_tables() {
+    use OptimizerKind::*;
+    for (experiment, steps, [first, second], rates) in [
+        (
+            &MLP_MNIST,
+            6_000,
+            [1_600, 3_600],
+            [
+                (Rmsprop, [1e-3, 5e-4, 5e-5]),
+                (Adam, [1e-3, 5e-5, 5e-5]),
+                (Sgd, [0.1, 0.05, 0.01]),
+                (Svgd, [0.01, 0.005, 0.001]),
+            ],
+        ),
+        (
+            &VGG_CIFAR10,
+            35_000,
+            [12_000, 24_000],
+            [
+                (Rmsprop, [0.02, 0.01, 0.002]),
+                (Adam, [0.02, 0.01, 0.005]),
+                (Sgd, [2.0, 0.5, 0.005]),
+                (Svgd, [2.0, 0.5, 0.005]),
+            ],
+        ),
+        (
+            &RESNET20_CIFAR10,
+            50_000,
+            [32_000, 42_000],
+            [
+                (Rmsprop, [1e-3, 1e-4, 1e-4]),
+                (Adam, [1e-3, 1e-4, 5e-5]),
+                (Sgd, [0.1, 0.01, 0.001]),
+                (Svgd, [0.5, 0.02, 0.01]),
+            ],
+        ),
+    ] {
+        for (optimizer, rates) in rates {
+            let schedule = |arguments: &[&str]| Schedule::new(experiment, optimizer, &options(arguments), 390);
+            let paper = schedule(&["--paper"]);
+            assert_eq!((paper.steps, paper.eval_every), (steps, experiment.eval_every));
+            let at = [0, first - 1, first, second - 1, second, steps - 1].map(|step| paper.rate(step));
+            assert_eq!(at, [rates[0], rates[0], rates[1], rates[1], rates[2], rates[2]], "{optimizer:?}");
+
+            let tenth = schedule(&["--paper", "--budget", "0.1"]);
+            assert_eq!((tenth.steps, tenth.eval_every), (steps / 10, experiment.eval_every / 10));
+            assert_eq!(tenth.decay_at, Some([first / 10, second / 10]));
+            assert_eq!(tenth.rate(first / 10), rates[1]);
+            // Without --paper the first rate stays.
+            let long = schedule(&["--epochs", "200"]);
+            assert_eq!((long.steps, long.rate(77_999), long.eval_every), (78_000, rates[0], 390));
+            let other = schedule(&["--lr", "0.25", "--steps", "7", "--eval-every", "3"]);
+            assert_eq!((other.steps, other.rate(0), other.eval_every), (7, 0.25, 3));
+        }
+        let default = Schedule::new(experiment, Sgd, &options(&[]), 390);
+        assert_eq!(default.steps, 3900, "ten epochs unless told otherwise");
+    }
+    assert_eq!([&MLP_MNIST, &VGG_CIFAR10, &RESNET20_CIFAR10].map(|e| e.scale), [0.1, 0.001, 0.01]);
+    assert_eq!(
+        [&MLP_MNIST, &VGG_CIFAR10, &RESNET20_CIFAR10].map(|e| (e.batch_size, e.l1)),
+        [(32, 1e-4), (128, 1e-5), (128, 1e-4)]
+    );
+    assert_eq!(experiment::ALL.map(|e| e.name), ["mlp_mnist", "vgg_cifar10", "resnet20_cifar10"]);
+}
+
+/// The paper's §5 for one weight in plain f64 arithmetic, with the penalty's gradient.
+fn reference(rule: Rule, rates: &[f64], l1: f64, mut w: f64, gradient: impl Fn(f64) -> f64) -> f64 {
+    let (mut m, mut v) = (0.0, 0.0);
+    for (t, rate) in (1..).zip(rates) {
+        let sign = if w == 0.0 { 0.0 } else { f64::signum(w) };
+        let g = gradient(w) + l1 * sign;
+        w -= rate
+            * match rule {
+                Rule::Sgd => g,
+                Rule::Momentum => {
+                    m = 0.9 * m + g;
+                    m
+                }
+                Rule::Rmsprop => {
+                    v = 0.9 * v + 0.1 * g * g;
+                    g / (v + 1e-8).sqrt()
+                }
+                Rule::Adam => {
+                    m = 0.9 * m + 0.1 * g;
+                    v = 0.999 * v + 0.001 * g * g;
+                    m / (1.0 - 0.9f64.powi(t)) / (v / (1.0 - 0.999f64.powi(t)) + 1e-8).sqrt()
+                }
+            };
+    }
+    w
+}
+
+#[test]
+fn the_optimizers_follow_the_papers_formulas() {
+    // A loss of sum(c (w - 0.5)²) / 2. Gradients of 1e-5 tell an ε inside of the root from one outside.
+    let rates = [0.1, 0.1, 0.05, 0.01];
+    let l1 = 1e-3;
+    for rule in [Rule::Sgd, Rule::Momentum, Rule::Rmsprop, Rule::Adam] {
+        for loss_scale in [1.0, 64.0] {
+            let vs = nn::VarStore::new(Device::Cpu);
+            let start = [0.7, -0.3, 0.0, 2.0, 0.50001];
+            // Two variables, so that there are a gap between them and one without a penalty.
+            let variables = ["fc", "norm"].map(|name| {
+                let mut variable = (vs.root() / name).zeros("weight", &[5]);
+                tch::no_grad(|| variable.copy_(&Tensor::from_slice(&start.map(|w| w as f32))));
+                variable
+            });
+            let mut optimizer = Optimizer::new(rule, &vs, l1);
+            assert_eq!(optimizer.parameters(), 10);
+            for rate in rates {
+                let loss = |w: &Tensor| -> Tensor { (w - 0.5).square().sum(Kind::Float) * 0.5 };
+                optimizer.set_rate(rate);
+                let loss = (loss(&variables[0]) + loss(&variables[1])) * loss_scale;
+                optimizer.backward_step(&loss, loss_scale);
+            }
+            for (variable, l1) in variables.iter().zip([l1, 0.0]) {
+                for (i, w) in start.into_iter().enumerate() {
+                    let expected = reference(rule, &rates, l1, f64::from(w as f32), |w| w - 0.5);
+                    let found = variable.double_value(&[i as i64]);
+                    assert!((found - expected).abs() < 2e-6, "{rule:?} {i}, L1 {l1}: {found}, not {expected}");
+                }
+            }
+            let moments = match rule {
+                Rule::Sgd => 0,
+                Rule::Momentum | Rule::Rmsprop => 1,
+                Rule::Adam => 2,
+            };
+            assert_eq!(optimizer.state_bytes(), moments * 10 * 4);
+        }
+    }
+}
+
+#[test]
+fn layers_and_var_store_share_the_weights_that_an_optimizer_has_taken_over() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let layer = nn::linear(vs.root() / "fc", 3, 2, Default::default());
+    let _optimizer = Optimizer::new(Rule::Sgd, &vs, 0.0);
+    let mut weight = vs.variables()["fc.weight"].shallow_clone();
+    let _ = tch::no_grad(|| weight.fill_(4.0));
+    assert_eq!(layer.ws, Tensor::full([2, 3], 4, (Kind::Float, Device::Cpu)));
+}
+
+/// Builds a model plain and hatted, and looks at its first weights.
+fn check_model<M: Model>(images: [i64; 4], batch_norms: usize, weights: usize, biases: usize) {
     let plain = nn::VarStore::new(Device::Cpu);
-    let model = ResNet20::new(&Plain, &plain.root(), 10);
+    let model = M::new(&Plain, &plain.root(), 10);
     let parameters: usize = plain.trainable_variables().iter().map(Tensor::numel).sum();
-    assert_eq!(parameters, ResNet20::PARAMETERS);
+    assert_eq!(parameters, M::PARAMETERS, "{}", M::NAME);
     tch::manual_seed(4);
     initialise(&plain);
     let variables = plain.variables();
@@ -142,14 +294,23 @@ fn the_model_is_the_papers_and_starts_alike_for_every_optimizer() {
             }
         }
     }
-    assert_eq!(variables.keys().filter(|name| is_batch_norm(name)).count(), 2 * 19);
-    assert_eq!(variables.len(), 2 * 19 + 19 + 2, "19 batch norms, 19 convolutions, a dense layer with bias");
+    assert_eq!(variables.keys().filter(|name| is_batch_norm(name)).count(), 2 * batch_norms);
+    assert_eq!(variables.len(), 2 * batch_norms + weights + biases);
 
     let hatted = nn::VarStore::new(Device::Cpu);
     let svgd = Svgd::new(SvgdConfig::default()).unwrap();
-    let hatted_model = ResNet20::new(&svgd, &hatted.root(), 10);
+    let hatted_model = M::new(&svgd, &hatted.root(), 10);
     tch::manual_seed(4);
     initialise(&hatted);
-    let images = Tensor::randn([4, 3, 32, 32], (Kind::Float, Device::Cpu));
+    let images = Tensor::randn(images, (Kind::Float, Device::Cpu));
     assert_eq!(model.forward(&images), hatted_model.forward(&images));
+    assert_eq!(model.forward(&images).size(), [images.size()[0], 10]);
+}
+
+// One test, since all threads draw from one generator.
+#[test]
+fn the_models_are_the_papers_and_start_alike_for_every_optimizer() {
+    check_model::<Mlp>([4, 1, 28, 28], 4, 5, 5);
+    check_model::<Vgg>([4, 3, 32, 32], 3, 6, 6);
+    check_model::<ResNet20>([4, 3, 32, 32], 19, 20, 1);
 }

@@ -3,19 +3,18 @@
 
 use crate::support::{Times, device, in_turn, synchronize};
 use criterion::Criterion;
+use models::resnet20::ResNet20;
 use std::time::{Duration, Instant};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Kind, Tensor};
 use tch_svgd::{Granularity, Plain, Svgd, SvgdConfig};
 
-#[path = "../../examples/support/model.rs"]
-mod model;
-#[path = "../../examples/support/resnet.rs"]
-mod resnet;
+#[path = "../../examples/support/models/mod.rs"]
+mod models;
 
 /// A model with its optimizer.
 pub struct Trainer {
-    model: resnet::ResNet20,
+    model: ResNet20,
     optimizer: nn::Optimizer,
     parameters: nn::VarStore,
     svgd: Option<Svgd>,
@@ -58,8 +57,8 @@ impl Trainer {
             .granularity()
             .map(|granularity| Svgd::new(SvgdConfig { scale: 0.01, granularity, ..Default::default() }).unwrap());
         let model = match &svgd {
-            Some(svgd) => resnet::ResNet20::of_width(svgd, &parameters.root(), 10, width),
-            None => resnet::ResNet20::of_width(&Plain, &parameters.root(), 10, width),
+            Some(svgd) => ResNet20::of_width(svgd, &parameters.root(), 10, width),
+            None => ResNet20::of_width(&Plain, &parameters.root(), 10, width),
         };
         let optimizer = match method {
             Method::Sgd => nn::Sgd::default().build(&parameters, 0.1),

@@ -1,6 +1,7 @@
 //! Files that are there as a whole or not at all.
 
 use anyhow::{Context, Result};
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -15,7 +16,25 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
         file.write_all(contents)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
+        sync_folder(folder);
         Ok(())
     };
     write().with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+/// Writes a file of a folder that is not there for anybody else yet.
+pub fn write_synced(path: &Path, contents: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(path)?;
+        file.write_all(contents)?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+/// A rename is on disk once its folder is. Some file systems cannot sync a folder; the files are whole there all the same.
+pub fn sync_folder(folder: &Path) {
+    if let Ok(folder) = File::open(folder) {
+        folder.sync_all().ok();
+    }
 }

@@ -1,33 +1,55 @@
 //! What the training programs share.
 
-mod cifar10;
-pub mod dataset;
-pub mod digits;
+mod checkpoint;
+mod curve;
+pub mod data;
+pub mod experiment;
 mod files;
 pub mod initialise;
-pub mod model;
+pub mod models;
+pub mod optimizer;
 pub mod options;
-mod report;
-pub mod resnet;
+#[allow(dead_code)] // reading runs is for the program `report`
+pub mod report;
 pub mod schedule;
+mod step;
 mod train;
 
 use anyhow::{Context, Result};
-use model::Model;
+use data::Dataset;
+use experiment::Experiment;
+use models::Model;
 use options::Options;
+use report::run::Run;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use train::Job;
 
-/// Trains the model with every optimizer that the options name, and reports.
-pub fn run<M: Model>(options: &Options) -> Result<ExitCode> {
+/// Trains the model with every optimizer and seed that the options name, and reports.
+pub fn run<M: Model>(experiment: &Experiment, options: &Options) -> Result<ExitCode> {
     let device = options.device()?;
     if let Some(threads) = options.threads {
         tch::set_num_threads(threads.get() as i32);
     }
-    let data = dataset::load(&options.data)?;
+    let data = data::load(&options.data, experiment.benchmark)?;
     println!("{}", data.describe());
+    if options.budget < 1.0 {
+        println!("budget {}: the paper's schedule with all its step counts multiplied by it", options.budget);
+    }
+    let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(experiment.name));
+    let interrupted = watch_for_interrupts()?;
+    let runs = train_all::<M>(experiment, options, &data.to_device(device), device, &out, &interrupted)?;
+    if !runs.is_empty() {
+        println!("\n{}", report::write(&runs, None, &out)?);
+        println!("report, figure and runs: {}", out.display());
+    }
+    Ok(ExitCode::from(if interrupted.load(Ordering::Relaxed) { 130 } else { 0 }))
+}
 
+/// A flag that Ctrl-C and SIGTERM set.
+fn watch_for_interrupts() -> Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
     ctrlc::set_handler(move || {
@@ -35,18 +57,31 @@ pub fn run<M: Model>(options: &Options) -> Result<ExitCode> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this step and one more test (press Ctrl-C again to stop at once)");
+        eprintln!("stopping after this step, a checkpoint and one more test (press Ctrl-C again to stop at once)");
     })
     .context("no handler for Ctrl-C")?;
+    Ok(interrupted)
+}
 
-    let report = report::Report::create(options, &data, M::NAME, device)?;
+fn train_all<M: Model>(
+    experiment: &Experiment,
+    options: &Options,
+    data: &Dataset,
+    device: tch::Device,
+    out: &Path,
+    interrupted: &AtomicBool,
+) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     for &optimizer in &options.optimizers {
-        if interrupted.load(Ordering::Relaxed) {
-            break;
+        for &seed in &options.seeds.0 {
+            if interrupted.load(Ordering::Relaxed) {
+                return Ok(runs);
+            }
+            let mut job =
+                Job { experiment, optimizer, seed, options, data, device, folder: PathBuf::new(), interrupted };
+            job.folder = out.join(job.name());
+            runs.push(train::train::<M>(&job)?);
         }
-        runs.push(train::train::<M>(optimizer, options, &data, device, &report, &interrupted)?);
     }
-    report.finish(&runs)?;
-    Ok(ExitCode::from(if interrupted.load(Ordering::Relaxed) { 130 } else { 0 }))
+    Ok(runs)
 }

@@ -1,33 +1,37 @@
-//! The command line.
+//! The command line of the training programs.
 
+use super::optimizer::OptimizerKind;
 use anyhow::{Result, ensure};
-use clap::{ArgGroup, Parser, ValueEnum};
-use serde::Serialize;
+use clap::{ArgGroup, Parser};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use tch::{Cuda, Device};
 
 /// Train with SGD, SVGD and others on the same data, and compare.
-#[derive(Parser, Debug, Clone, Serialize)]
+#[derive(Parser, Debug, Clone)]
 #[command(version, group(ArgGroup::new("length").args(["epochs", "steps", "paper"])))]
 pub struct Options {
-    /// Images: a folder with CIFAR-10's binary files, `digits` (embedded), or `auto`: CIFAR-10 below data/, downloaded
-    /// if need be, and the digits when that fails.
+    /// Images: a folder with the files of MNIST or CIFAR-10 (binary version), `digits` (embedded), or `auto`: the data
+    /// set below data/, downloaded if need be, and the digits when that fails.
     #[arg(long, value_name = "DIR|digits|auto", default_value = "auto")]
     pub data: DataSource,
 
-    /// Optimizers, one run each.
+    /// Optimizers, a run each.
     #[arg(long = "optimizer", value_delimiter = ',', default_value = "sgd,svgd")]
     pub optimizers: Vec<OptimizerKind>,
 
-    /// Learning rate in the place of the paper's first-phase rates, for all optimizers.
+    /// Seeds, a run each for every optimizer: of the initial weights, the order of the images and their augmentation.
+    #[arg(long, value_name = "N|N,N…|FROM..END", visible_alias = "seed", default_value = "0")]
+    pub seeds: Seeds,
+
+    /// Learning rate in the place of the paper's first-phase rates, for all optimizers; later ones keep their proportion.
     #[arg(long, value_parser = positive, allow_negative_numbers = true)]
     pub lr: Option<f64>,
 
-    /// SVGD's scale of the virtual gradient.
-    #[arg(long, default_value_t = 0.01, value_parser = non_negative, allow_negative_numbers = true)]
-    pub scale: f64,
+    /// SVGD's scale of the virtual gradient [default: the paper's].
+    #[arg(long, value_parser = non_negative, allow_negative_numbers = true)]
+    pub scale: Option<f64>,
 
     /// Passes over the training images [default: 10].
     #[arg(long)]
@@ -37,21 +41,34 @@ pub struct Options {
     #[arg(long)]
     pub steps: Option<NonZeroUsize>,
 
-    /// The paper's schedule: 50,000 steps, lower rates from 32,000 and 42,000.
+    /// The paper's schedule: its number of steps, with lower rates from two of them on.
     #[arg(long)]
     pub paper: bool,
 
-    /// Images per step.
-    #[arg(long, default_value = "128")]
-    pub batch_size: NonZeroUsize,
+    /// The part of the paper's schedule to run: all step counts are multiplied by it, those between evaluations too.
+    #[arg(long, value_name = "(0, 1]", requires = "paper", default_value_t = 1.0, value_parser = fraction, allow_negative_numbers = true)]
+    pub budget: f64,
 
-    /// Steps between evaluations on the test images [default: an epoch]; the last step always has one.
+    /// Images per step [default: the paper's].
+    #[arg(long)]
+    pub batch_size: Option<NonZeroUsize>,
+
+    /// Steps between evaluations on the test images [default: an epoch, or the authors' with --paper]; the last step
+    /// always has one.
     #[arg(long)]
     pub eval_every: Option<NonZeroUsize>,
 
-    /// Of the initial weights, the order of the images and their augmentation.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Steps between checkpoints; the last step always has one, and so has an interrupted one. The last two are kept.
+    #[arg(long, default_value = "1000")]
+    pub checkpoint_every: NonZeroUsize,
+
+    /// Go on from the checkpoints in the output folder: finished runs are left alone, others go on where they were.
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Begin anew where the output folder holds the same runs.
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
 
     /// Where to compute: `auto` is the first GPU that libtorch sees, else the CPU.
     #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value = "auto")]
@@ -61,9 +78,22 @@ pub struct Options {
     #[arg(long)]
     pub threads: Option<NonZeroUsize>,
 
-    /// Folder for OPTIMIZER.csv, summary.json and curves.svg.
-    #[arg(long, value_name = "DIR", default_value = "runs/resnet20_cifar10")]
-    pub out: PathBuf,
+    /// Forward passes under autocast to bfloat16.
+    #[arg(long)]
+    pub amp: bool,
+
+    /// The factor of the loss in the backward pass. Gradients are divided by it again, and SVGD's statistics are those
+    /// of the true gradients.
+    #[arg(long, default_value_t = 1.0, value_parser = positive, allow_negative_numbers = true)]
+    pub loss_scale: f64,
+
+    /// Capture the step as a CUDA graph once and replay it.
+    #[arg(long)]
+    pub cuda_graph: bool,
+
+    /// Folder for the runs, each in OPTIMIZER-seedN, and for the report on them [default: runs/PROGRAM].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 impl Options {
@@ -85,44 +115,39 @@ impl Options {
     }
 }
 
-/// The optimizers: tch's own, and SVGD, which is tch's SGD on hatted layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// Stochastic gradient descent.
-    Sgd,
-    /// SGD with momentum 0.9 (no rates of the paper: those of He et al. 2016).
-    Momentum,
-    /// RMSProp with decay 0.9.
-    Rmsprop,
-    /// Adam.
-    Adam,
-    /// SGD on virtual gradients.
-    Svgd,
-}
+/// Seeds in the order in which they are run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seeds(pub Vec<u64>);
 
-impl OptimizerKind {
-    /// The name on the command line and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sgd => "sgd",
-            Self::Momentum => "momentum",
-            Self::Rmsprop => "rmsprop",
-            Self::Adam => "adam",
-            Self::Svgd => "svgd",
+impl FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| {
+            text.trim().parse::<u64>().map_err(|_| format!("expected numbers such as 0, 0,3 or 0..5, got '{text}'"))
+        };
+        let seeds: Vec<u64> = match text.split_once("..") {
+            Some((from, end)) => (number(from)?..number(end)?).collect(),
+            None => text.split(',').map(number).collect::<Result<_, _>>()?,
+        };
+        let mut sorted = seeds.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        if seeds.is_empty() || sorted.len() < seeds.len() {
+            return Err(format!("expected at least one seed and each once, got '{text}'"));
         }
+        Ok(Self(seeds))
     }
 }
 
 /// Where the images come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataSource {
-    /// CIFAR-10 where it is or can be had, else the digits.
+    /// The experiment's own data set where it is or can be had, else the digits.
     Auto,
     /// The embedded digits.
     Digits,
-    /// CIFAR-10's binary files in this folder.
+    /// The data set's files in this folder.
     Folder(PathBuf),
 }
 
@@ -139,8 +164,7 @@ impl FromStr for DataSource {
 }
 
 /// Where to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// A GPU if there is one.
     Auto,
@@ -163,16 +187,22 @@ impl FromStr for DeviceChoice {
     }
 }
 
+/// A parser of numbers that fulfil a condition.
+fn number(text: &str, valid: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|&value: &f64| value.is_finite() && valid(value))
+        .ok_or_else(|| format!("expected {expected}"))
+}
+
 fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
-        _ => Err("expected a finite number > 0".to_owned()),
-    }
+    number(text, |value| value > 0.0, "a finite number > 0")
 }
 
 fn non_negative(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
-        _ => Err("expected a finite number >= 0".to_owned()),
-    }
+    number(text, |value| value >= 0.0, "a finite number >= 0")
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    number(text, |value| value > 0.0 && value <= 1.0, "a number in (0, 1]")
 }

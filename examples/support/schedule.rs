@@ -1,44 +1,52 @@
-//! Learning rates over the steps: those of the paper's CIFAR-10 ResNet table.
+//! How long to train, and how fast: the paper's schedule, a part of it, or one rate all along.
 
-use super::options::{OptimizerKind, Options};
+use super::experiment::Experiment;
+use super::optimizer::OptimizerKind;
+use super::options::Options;
 
-/// The steps after which the paper lowers the rates, and where it ends.
-const PAPER_PHASES: [usize; 2] = [32_000, 42_000];
-const PAPER_STEPS: usize = 50_000;
-
-/// How long to train, and how fast.
-#[derive(Debug, Clone, Copy)]
+/// Learning rates over the steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// The number of steps.
     pub steps: usize,
-    rates: [f64; 3],
-    phased: bool,
+    /// The steps after which the rate falls; none for a constant one.
+    pub decay_at: Option<[usize; 2]>,
+    /// The rates before, between and after the decays.
+    pub rates: [f64; 3],
+    /// Steps between evaluations.
+    pub eval_every: usize,
 }
 
+/// Passes over the training images when nobody says otherwise.
+const EPOCHS: usize = 10;
+
 impl Schedule {
-    pub fn new(optimizer: OptimizerKind, options: &Options, steps_per_epoch: usize) -> Self {
-        let mut rates = match optimizer {
-            OptimizerKind::Sgd => [0.1, 0.01, 0.001],
-            OptimizerKind::Momentum => [0.1, 0.01, 0.001],
-            OptimizerKind::Rmsprop => [1e-3, 1e-4, 1e-4],
-            OptimizerKind::Adam => [1e-3, 1e-4, 5e-5],
-            OptimizerKind::Svgd => [0.5, 0.02, 0.01],
-        };
+    pub fn new(
+        experiment: &Experiment,
+        optimizer: OptimizerKind,
+        options: &Options,
+        steps_per_epoch: usize,
+    ) -> Schedule {
+        let mut rates = experiment.rates(optimizer);
         if let Some(lr) = options.lr {
             // The later phases keep their proportion to the first.
             rates = rates.map(|rate| rate / rates[0] * lr);
         }
-        let steps = match (options.paper, options.steps, options.epochs) {
-            (true, _, _) => PAPER_STEPS,
-            (_, Some(steps), _) => steps.get(),
-            (_, _, epochs) => epochs.map_or(10, |epochs| epochs.get()) * steps_per_epoch,
+        let scaled = |steps: usize| ((steps as f64 * options.budget).round() as usize).max(1);
+        let (steps, decay_at, eval_every) = match (options.paper, options.steps, options.epochs) {
+            (true, ..) => {
+                (scaled(experiment.steps), Some(experiment.decay_at.map(scaled)), scaled(experiment.eval_every))
+            }
+            (_, Some(steps), _) => (steps.get(), None, steps_per_epoch),
+            (_, _, epochs) => (epochs.map_or(EPOCHS, |epochs| epochs.get()) * steps_per_epoch, None, steps_per_epoch),
         };
-        Self { steps, rates, phased: options.paper }
+        let eval_every = options.eval_every.map_or(eval_every, |steps| steps.get());
+        Schedule { steps, decay_at, rates, eval_every }
     }
 
     /// The rate of a step, counted from 0.
     pub fn rate(&self, step: usize) -> f64 {
-        let phase = PAPER_PHASES.iter().filter(|&&end| self.phased && step >= end).count();
+        let phase = self.decay_at.iter().flatten().filter(|&&end| step >= end).count();
         self.rates[phase]
     }
 }

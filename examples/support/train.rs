@@ -1,151 +1,203 @@
-//! The training loop: one optimizer, from the seed to the last evaluation.
+//! The training loop: one run, from the seed or a checkpoint to the last test.
 
-use super::dataset::{Batches, Dataset, Split, whiten};
-use super::initialise::{initialise, is_batch_norm};
-use super::model::Model;
-use super::options::{OptimizerKind, Options};
-use super::report::{Evaluation, Report, Run};
+use super::checkpoint::Checkpoints;
+use super::curve::Curve;
+use super::data::Dataset;
+use super::data::batches::Batches;
+use super::experiment::Experiment;
+use super::files::write_atomically;
+use super::models::Model;
+use super::optimizer::OptimizerKind;
+use super::options::Options;
+use super::report::run::{Evaluation, FORMAT, RECORD_FILE, Record, Run};
 use super::schedule::Schedule;
+use super::step::Stepper;
 use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use tch::nn::{self, Module, OptimizerConfig};
-use tch::{Device, Kind, Tensor};
-use tch_svgd::{Plain, Svgd, SvgdConfig};
+use std::time::Instant;
+use tch::Device;
 
-/// The penalty on the absolute values of kernels, dense weights and biases (the paper's for this model).
-const L1: f64 = 1e-4;
-/// The most images in a batch of the test set: the authors'.
-const TEST_BATCH: usize = 1000;
 /// Steps between looks at the loss: each waits for the device.
-const LOOK_EVERY: usize = 10;
+const LOOK_EVERY: usize = 50;
 
-/// Trains a new model. The same seed gives every optimizer the same weights and the same batches.
-pub fn train<M: Model>(
-    kind: OptimizerKind,
-    options: &Options,
-    data: &Dataset,
-    device: Device,
-    report: &Report,
-    interrupted: &AtomicBool,
-) -> Result<Run> {
-    tch::manual_seed(options.seed as i64);
-    let data = &data.to_device(device);
-    let mut batches = Batches::new(data, options.batch_size.get(), ChaCha8Rng::seed_from_u64(options.seed));
-    let schedule = Schedule::new(kind, options, batches.per_epoch());
-    let eval_every = options.eval_every.map_or(batches.per_epoch(), |steps| steps.get());
+/// One run of a program: an optimizer and a seed.
+pub struct Job<'a> {
+    pub experiment: &'a Experiment,
+    pub optimizer: OptimizerKind,
+    pub seed: u64,
+    pub options: &'a Options,
+    /// On the device.
+    pub data: &'a Dataset,
+    pub device: Device,
+    /// The folder of the run.
+    pub folder: PathBuf,
+    /// Whether the user wants to stop.
+    pub interrupted: &'a AtomicBool,
+}
 
-    let vs = nn::VarStore::new(device);
-    let svgd = Svgd::new(SvgdConfig { scale: options.scale, ..Default::default() })?;
-    let model = match kind {
-        OptimizerKind::Svgd => M::new(&svgd, &vs.root(), data.classes),
-        _ => M::new(&Plain, &vs.root(), data.classes),
+impl Job<'_> {
+    fn record<M: Model>(&self, batches: &Batches, schedule: &Schedule, stepper: &Stepper<M>) -> Result<Record> {
+        let Job { experiment, options, data, .. } = self;
+        let info = tch_svgd::build_info()?;
+        Ok(Record {
+            format: FORMAT,
+            experiment: experiment.name.to_owned(),
+            model: M::NAME.to_owned(),
+            data: data.name.to_owned(),
+            training_images: data.train.len(),
+            test_images: data.test.len(),
+            optimizer: self.optimizer,
+            seed: self.seed,
+            batch_size: batches.size(),
+            planned_steps: schedule.steps,
+            decay_at: schedule.decay_at,
+            rates: schedule.rates,
+            scale: options.scale.unwrap_or(experiment.scale),
+            l1: experiment.l1,
+            paper: options.paper,
+            budget: options.paper.then_some(options.budget),
+            device: format!("{:?}", self.device),
+            threads: tch::get_num_threads(),
+            amp: options.amp,
+            loss_scale: options.loss_scale,
+            cuda_graph: options.cuda_graph,
+            crate_version: info.crate_version.to_owned(),
+            libtorch_version: info.libtorch_version,
+            parameters: stepper.parameters(),
+            state_bytes: 0,
+            steps: 0,
+            seconds: 0.0,
+            note: None,
+        })
+    }
+
+    /// The name of the run and of its folder.
+    pub fn name(&self) -> String {
+        format!("{}-seed{}", self.optimizer.name(), self.seed)
+    }
+}
+
+/// Whether a run has come to its end.
+fn is_finished(record: &Record) -> bool {
+    record.steps == record.planned_steps || record.note.is_some()
+}
+
+/// Trains a new model, or goes on with one. The same seed gives every optimizer the same weights and the same batches.
+pub fn train<M: Model>(job: &Job) -> Result<Run> {
+    let Job { experiment, options, data, .. } = job;
+    let name = job.name();
+    let batch_size = options.batch_size.map_or(experiment.batch_size, |size| size.get());
+    let batches = Batches::new(data, batch_size, job.seed);
+    let per_epoch = batches.per_epoch();
+    let schedule = Schedule::new(experiment, job.optimizer, options, per_epoch);
+    let mut stepper = Stepper::<M>::new(experiment, job.optimizer, job.seed, options, data.classes, job.device)?;
+    let mut record = job.record(&batches, &schedule, &stepper)?;
+
+    let checkpoints = Checkpoints::open(job.folder.join("checkpoints"))?;
+    let start = if options.resume { checkpoints.newest()? } else { None };
+    let mut curve = match start {
+        Some(checkpoint) => {
+            checkpoint.ensure_continues(&record)?;
+            stepper.load(&checkpoint.folder)?;
+            let Record { steps, seconds, state_bytes, note, .. } = checkpoint.manifest.record;
+            record = Record { steps, seconds, state_bytes, note, ..record };
+            println!("{name}: goes on from the checkpoint of step {steps}");
+            Curve::restore(&checkpoint.folder, &job.folder)?
+        }
+        None => {
+            ensure!(
+                options.overwrite || !checkpoints.any()?,
+                "{} holds a run: go on with it by --resume, begin anew by --overwrite, or choose another --out",
+                job.folder.display()
+            );
+            checkpoints.clear()?;
+            Curve::create(&job.folder)?
+        }
     };
-    let parameters: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
-    ensure!(data.classes != 10 || parameters == M::PARAMETERS, "{} has {parameters} parameters", M::NAME);
-    initialise(&vs);
-    let penalized: Vec<Tensor> =
-        vs.variables().into_iter().filter(|(name, _)| !is_batch_norm(name)).map(|(_, variable)| variable).collect();
-    let mut optimizer = build_optimizer(kind, &vs, schedule.rate(0))?;
 
-    let mut csv = report.curve(kind)?;
-    let mut run = Run::new(kind, batches.batch_size());
-    let bar = progress_bar(kind, schedule.steps);
-    let mut loss_sum = Tensor::zeros([], (Kind::Float, device));
-    let (mut losses, mut training) = (0, Duration::ZERO);
-    let mut error_text = String::from("-");
+    let write_record =
+        |record: &Record| write_atomically(&job.folder.join(RECORD_FILE), &serde_json::to_vec_pretty(record)?);
+    let bar = progress_bar(&name, schedule.steps);
+    let first = record.steps;
+    let ahead = if is_finished(&record) { first } else { schedule.steps };
+    let batches = batches.stream(first, ahead);
     let mut since = Instant::now();
-    for step in 1..=schedule.steps {
-        optimizer.set_lr(schedule.rate(step - 1));
-        let (images, labels) = batches.next();
-        let loss = model.forward(&images).cross_entropy_for_logits(&labels);
-        let penalty = Tensor::stack(&penalized.iter().map(|w| w.abs().sum(Kind::Float)).collect::<Vec<_>>(), 0);
-        optimizer.backward_step(&(&loss + penalty.sum(Kind::Float) * L1));
-        loss_sum += loss.detach();
-        losses += 1;
+    for (step, (images, labels)) in (first + 1..=ahead).zip(batches) {
+        stepper.step(schedule.rate(step - 1), &images, &labels)?;
 
-        run.steps = step;
-        let stopping = step == schedule.steps || interrupted.load(Ordering::Relaxed);
-        let due = step % eval_every == 0 || stopping;
-        if !due && step % LOOK_EVERY != 0 {
+        let last = step == schedule.steps;
+        let interrupted = job.interrupted.load(Ordering::Relaxed);
+        let due = step % schedule.eval_every == 0 || last;
+        let save = step % options.checkpoint_every == 0 || last || interrupted;
+        if !due && !save && step % LOOK_EVERY != 0 {
             continue;
         }
-        let train_loss = loss_sum.double_value(&[]) / f64::from(losses);
-        training += since.elapsed();
+        let losses = step - curve.rows().last().map_or(0, |row| row.step);
+        let train_loss = stepper.loss_sum() / losses as f64;
+        record.steps = step;
+        record.seconds += since.elapsed().as_secs_f64();
+        record.state_bytes = stepper.state_bytes();
         let diverged = !train_loss.is_finite();
-        let evaluating = due || diverged;
-        let per_second = (step * run.batch_size) as f64 / training.as_secs_f64();
-        if evaluating {
+        if diverged {
+            record.note = Some(format!("diverged by step {step}"));
+        }
+        let seconds = record.seconds;
+        let evaluate = |stepper: &Stepper<M>, curve: &mut Curve| -> Result<()> {
             bar.set_message("testing");
-            let (test_loss, test_error) = evaluate(&model, &data.test);
-            let epoch = step as f64 / batches.per_epoch() as f64;
-            let seconds = training.as_secs_f64();
-            let row = Evaluation { step, epoch, train_loss, test_loss, test_error, seconds };
-            csv.append(&row)?;
-            run.evaluations.push(row);
-            error_text = format!("{test_error:.2} %");
-            (loss_sum, losses) = (loss_sum.zeros_like(), 0);
+            let (test_loss, test_error) = stepper.test(&data.test)?;
+            let epoch = step as f64 / per_epoch as f64;
+            curve.append(Evaluation { step, epoch, train_loss, test_loss, test_error, seconds })
+        };
+        if due || diverged {
+            evaluate(&stepper, &mut curve)?;
+            stepper.forget_losses();
+        }
+        if save || diverged {
+            checkpoints.save(&record, |folder| {
+                curve.save(folder)?;
+                stepper.save(folder)
+            })?;
+        }
+        if interrupted && !is_finished(&record) {
+            record.note = Some(format!("interrupted at step {step}"));
+            // For the report alone: the run that goes on from the checkpoint does not have this row.
+            if !due {
+                evaluate(&stepper, &mut curve)?;
+            }
+        }
+        if due || save || diverged {
+            write_record(&record)?;
         }
         bar.set_position(step as u64);
-        bar.set_message(format!("loss {train_loss:.3}, test error {error_text}, {per_second:.0} images/s"));
-        if diverged {
-            run.note = Some(format!("diverged by step {step}"));
-            break;
-        }
-        if stopping {
-            if step < schedule.steps {
-                run.note = Some(format!("interrupted at step {step}"));
-            }
+        let error = curve.rows().last().map_or("-".to_owned(), |row| format!("{:.2} %", row.test_error));
+        let per_second = (step * record.batch_size) as f64 / record.seconds;
+        bar.set_message(format!("loss {train_loss:.3}, test error {error}, {per_second:.0} images/s"));
+        if record.note.is_some() {
             break;
         }
         since = Instant::now();
     }
     bar.finish_and_clear();
-    run.ms_per_step = training.as_secs_f64() * 1e3 / run.steps as f64;
-    let bytes = 4 * parameters;
-    run.state_bytes = match kind {
-        OptimizerKind::Sgd => 0,
-        OptimizerKind::Momentum | OptimizerKind::Rmsprop => bytes,
-        OptimizerKind::Adam => 2 * bytes,
-        OptimizerKind::Svgd => svgd.state_bytes(),
-    };
-    println!("{}", run.summary());
+    write_record(&record)?;
+    let run = Run { record, curve: curve.into_rows() };
+    println!("{name}: {}", summary(&run));
     Ok(run)
 }
 
-fn build_optimizer(kind: OptimizerKind, vs: &nn::VarStore, rate: f64) -> Result<nn::Optimizer> {
-    Ok(match kind {
-        OptimizerKind::Sgd | OptimizerKind::Svgd => nn::Sgd::default().build(vs, rate)?,
-        OptimizerKind::Momentum => nn::Sgd { momentum: 0.9, ..Default::default() }.build(vs, rate)?,
-        OptimizerKind::Rmsprop => nn::RmsProp { alpha: 0.9, ..Default::default() }.build(vs, rate)?,
-        OptimizerKind::Adam => nn::Adam::default().build(vs, rate)?,
-    })
+/// One line for the screen.
+fn summary(run: &Run) -> String {
+    let note = run.record.note.as_deref().map(|note| format!(" ({note})")).unwrap_or_default();
+    let error = run.curve.last().map_or("-".to_owned(), |row| format!("{:.2} %", row.test_error));
+    format!("{} steps, test error {error}{note}", run.record.steps)
 }
 
-/// The mean cross-entropy, and the share of wrong answers in per cent. Batch norm sees test images in batches of equal
-/// size, whatever the training batch is.
-fn evaluate(model: &impl Module, test: &Split) -> (f64, f64) {
-    tch::no_grad(|| {
-        let (mut loss, mut wrong) = (0.0, 0.0);
-        let batches = test.len().div_ceil(TEST_BATCH) as i64;
-        for (images, labels) in test.images.chunk(batches, 0).iter().zip(test.labels.chunk(batches, 0)) {
-            let logits = model.forward(&whiten(images));
-            loss += logits.cross_entropy_for_logits(&labels).double_value(&[]) * labels.numel() as f64;
-            wrong += logits.argmax(1, false).ne_tensor(&labels).sum(Kind::Float).double_value(&[]);
-        }
-        let n = test.len() as f64;
-        (loss / n, 100.0 * wrong / n)
-    })
-}
-
-fn progress_bar(kind: OptimizerKind, steps: usize) -> ProgressBar {
+fn progress_bar(name: &str, steps: usize) -> ProgressBar {
     if !std::io::stdout().is_terminal() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{prefix:>8} {bar:30} {pos}/{len} {msg}, {eta} left");
-    ProgressBar::new(steps as u64).with_style(style.expect("a valid template")).with_prefix(kind.name())
+    ProgressBar::new(steps as u64).with_style(style.expect("a valid template")).with_prefix(name.to_owned())
 }

@@ -1,9 +1,10 @@
 //! The paper's pre-activation ResNet-20, as in the authors' code but for one detail: a convolution of stride 2 pads by
 //! one on all sides, where TensorFlow's "SAME" pads right and bottom alone.
 
-use super::model::Model;
+use super::Model;
+use super::batch_norm::BatchNorm;
 use tch::nn::{self, Module};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use tch_svgd::Layers;
 
 /// A pre-activation ResNet with three groups of three blocks, 16, 32 and 64 channels, and parameter-free shortcuts.
@@ -111,26 +112,5 @@ impl Module for Block {
         let ys = self.conv1.forward(&activated);
         let ys = self.conv2.forward(&self.norm2.forward(&ys).relu());
         ys + self.shortcut(xs)
-    }
-}
-
-/// Batch norm on the statistics of the batch at hand, in training and in testing, with eps 1e-3: the authors'.
-#[derive(Debug)]
-struct BatchNorm {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl BatchNorm {
-    fn new(p: &nn::Path, channels: i64) -> Self {
-        BatchNorm { weight: p.ones("weight", &[channels]), bias: p.zeros("bias", &[channels]) }
-    }
-}
-
-impl Module for BatchNorm {
-    fn forward(&self, xs: &Tensor) -> Tensor {
-        let cudnn = xs.device() != Device::Cpu;
-        let (weight, bias, running) = (Some(&self.weight), Some(&self.bias), None::<&Tensor>);
-        xs.batch_norm(weight, bias, running, running, true, 0.0, 1e-3, cudnn)
     }
 }

@@ -1,16 +1,21 @@
 //! The embedded data set: the UCI optical digits (CC BY 4.0, see examples/data/README.md).
 
-use super::dataset::{Dataset, Split};
+use super::{Augmentation, Benchmark, Dataset, Split};
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 use tch::{Kind, Tensor};
 
-const FILE: &[u8] = include_bytes!("../data/digits.csv.gz");
+const FILE: &[u8] = include_bytes!("../../data/digits.csv.gz");
 const TRAIN: i64 = 1437;
 const SIDE: i64 = 8;
 
-/// 1,797 images of 8x8 in 16 grey levels, upscaled to 32x32; the first 1,437 of the file train, the last 360 test.
-pub fn load() -> Result<Dataset> {
+/// 1,797 images of 8x8 in 16 grey levels, upscaled to the size of the data set that they stand for; the first 1,437 of
+/// the file train, the last 360 test.
+pub fn load(stand_for: Benchmark) -> Result<Dataset> {
+    let (channels, side) = match stand_for {
+        Benchmark::Mnist => (1, 28),
+        Benchmark::Cifar10 => (3, 32),
+    };
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(GzDecoder::new(FILE));
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for record in reader.records() {
@@ -24,13 +29,19 @@ pub fn load() -> Result<Dataset> {
     let n = labels.len() as i64;
     let grey = Tensor::from_slice(&pixels).view([n, 1, SIDE, SIDE]).to_kind(Kind::Float) * (255.0 / 16.0);
     let images = grey
-        .upsample_bilinear2d([4 * SIDE, 4 * SIDE], false, None, None)
+        .upsample_bilinear2d([side, side], false, None, None)
         .round()
         .to_kind(Kind::Uint8)
-        .expand([n, 3, 4 * SIDE, 4 * SIDE], false)
+        .expand([n, channels, side, side], false)
         .contiguous();
     let labels = Tensor::from_slice(&labels);
     let split =
         |from: i64, to: i64| Split { images: images.slice(0, from, to, 1), labels: labels.slice(0, from, to, 1) };
-    Ok(Dataset { name: "digits", classes: 10, flips: false, train: split(0, TRAIN), test: split(TRAIN, n) })
+    Ok(Dataset {
+        name: "digits",
+        classes: 10,
+        augmentation: Augmentation { crops: stand_for == Benchmark::Cifar10, flips: false },
+        train: split(0, TRAIN),
+        test: split(TRAIN, n),
+    })
 }

@@ -1,0 +1,123 @@
+//! Data sets for classification, in memory as bytes: where they come from and what is in them.
+
+pub mod batches;
+mod cifar10;
+pub mod digits;
+mod download;
+mod mnist;
+
+use super::options::DataSource;
+use anyhow::Result;
+use download::Unavailable;
+use std::path::Path;
+use tch::{Device, Tensor};
+
+/// Images `[n, channels, side, side]` as Uint8, and their labels `[n]` as Int64.
+#[derive(Debug)]
+pub struct Split {
+    pub images: Tensor,
+    pub labels: Tensor,
+}
+
+impl Split {
+    pub fn len(&self) -> usize {
+        self.labels.numel()
+    }
+
+    fn to_device(&self, device: Device) -> Split {
+        Split { images: self.images.to_device(device), labels: self.labels.to_device(device) }
+    }
+}
+
+/// What may be done to a training image that leaves its class as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Augmentation {
+    /// Zero-padding by two pixels and a random crop to the old size.
+    pub crops: bool,
+    /// Mirroring half of the images.
+    pub flips: bool,
+}
+
+/// A data set for classification.
+#[derive(Debug)]
+pub struct Dataset {
+    pub name: &'static str,
+    pub classes: i64,
+    pub augmentation: Augmentation,
+    pub train: Split,
+    pub test: Split,
+}
+
+/// The data sets of the paper's experiments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Benchmark {
+    /// 28x28 images in grey, as they are.
+    Mnist,
+    /// 32x32 images in colour, cropped and mirrored.
+    Cifar10,
+}
+
+impl Benchmark {
+    fn name(self) -> &'static str {
+        match self {
+            Benchmark::Mnist => mnist::NAME,
+            Benchmark::Cifar10 => cifar10::NAME,
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Benchmark::Mnist => mnist::FOLDER,
+            Benchmark::Cifar10 => cifar10::FOLDER,
+        }
+    }
+
+    /// Reads the files in `folder`, or in its folder of the data set's own name.
+    fn read(self, folder: &Path) -> Result<Dataset> {
+        let below = folder.join(self.folder());
+        let folder = if below.is_dir() { &below } else { folder };
+        match self {
+            Benchmark::Mnist => mnist::read(folder),
+            Benchmark::Cifar10 => cifar10::read(folder),
+        }
+    }
+
+    fn download(self, folder: &Path) -> Result<Result<(), Unavailable>> {
+        match self {
+            Benchmark::Mnist => mnist::download(folder),
+            Benchmark::Cifar10 => cifar10::download(folder),
+        }
+    }
+}
+
+/// Loads what the options ask for. `auto` ends with the digits when the data set is neither here nor to be had.
+pub fn load(source: &DataSource, benchmark: Benchmark) -> Result<Dataset> {
+    match source {
+        DataSource::Digits => digits::load(benchmark),
+        DataSource::Folder(folder) => benchmark.read(folder),
+        DataSource::Auto => {
+            let folder = Path::new("data").join(benchmark.folder());
+            if !folder.is_dir()
+                && let Err(Unavailable(reason)) = benchmark.download(&folder)?
+            {
+                println!(
+                    "{} is not in {} and cannot be downloaded ({reason}): using the digits",
+                    benchmark.name(),
+                    folder.display()
+                );
+                return digits::load(benchmark);
+            }
+            benchmark.read(&folder)
+        }
+    }
+}
+
+impl Dataset {
+    pub fn describe(&self) -> String {
+        format!("{}: {} training images, {} test images", self.name, self.train.len(), self.test.len())
+    }
+
+    pub fn to_device(&self, device: Device) -> Dataset {
+        Dataset { train: self.train.to_device(device), test: self.test.to_device(device), ..*self }
+    }
+}

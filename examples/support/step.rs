@@ -1,0 +1,209 @@
+//! One training step, run as it is or replayed as a CUDA graph, and the test.
+
+use super::data::Split;
+use super::data::batches::whiten;
+use super::experiment::Experiment;
+use super::initialise::initialise;
+use super::models::Model;
+use super::optimizer::{Optimizer, OptimizerKind};
+use super::options::Options;
+use anyhow::{Context, Result, ensure};
+use std::collections::HashMap;
+use std::path::Path;
+use tch::nn;
+use tch::{Device, Kind, Tensor};
+use tch_svgd::{CudaGraph, Plain, Svgd};
+
+/// Steps before one is captured: libraries choose their algorithms in the first, and SVGD's second moments come to be.
+const EAGER_STEPS: usize = 3;
+
+/// A model in training, with all that a step changes.
+pub struct Stepper<M> {
+    model: M,
+    vs: nn::VarStore,
+    svgd: Option<Svgd>,
+    optimizer: Optimizer,
+    /// The sum of the cross-entropies of the steps since it was last taken.
+    loss_sum: Tensor,
+    amp: bool,
+    loss_scale: f64,
+    test_batch: usize,
+    graph: Graph,
+}
+
+/// Whether steps are captured.
+enum Graph {
+    Off,
+    /// After so many more steps.
+    After(usize),
+    Captured {
+        graph: CudaGraph,
+        images: Tensor,
+        labels: Tensor,
+    },
+}
+
+impl<M: Model> Stepper<M> {
+    /// A new model. The same seed gives every optimizer the same weights.
+    pub fn new(
+        experiment: &Experiment,
+        kind: OptimizerKind,
+        seed: u64,
+        options: &Options,
+        classes: i64,
+        device: Device,
+    ) -> Result<Self> {
+        let vs = nn::VarStore::new(device);
+        let config = kind.svgd_config(options.scale.unwrap_or(experiment.scale));
+        let svgd = config.map(Svgd::new).transpose()?;
+        let model = match &svgd {
+            Some(svgd) => M::new(svgd, &vs.root(), classes),
+            None => M::new(&Plain, &vs.root(), classes),
+        };
+        tch::manual_seed(seed as i64);
+        initialise(&vs);
+        let optimizer = Optimizer::new(kind.rule(), &vs, experiment.l1);
+        let parameters = optimizer.parameters();
+        ensure!(
+            classes != 10 || parameters == M::PARAMETERS,
+            "{}: expected {} parameters, got {parameters}",
+            M::NAME,
+            M::PARAMETERS
+        );
+        if let Some(svgd) = &svgd {
+            svgd.f_set_loss_scale(options.loss_scale)?;
+        }
+        let graph = if options.cuda_graph { Graph::After(EAGER_STEPS) } else { Graph::Off };
+        let loss_sum = Tensor::zeros([], (Kind::Float, device));
+        let (amp, loss_scale, test_batch) = (options.amp, options.loss_scale, experiment.test_batch);
+        Ok(Self { model, vs, svgd, optimizer, loss_sum, amp, loss_scale, test_batch, graph })
+    }
+
+    pub fn parameters(&self) -> usize {
+        self.optimizer.parameters()
+    }
+
+    /// What the optimizer keeps from step to step, in bytes: moving means of weights, second moments of outputs.
+    pub fn state_bytes(&self) -> usize {
+        self.optimizer.state_bytes() + self.svgd.as_ref().map_or(0, Svgd::state_bytes)
+    }
+
+    /// Trains on one batch. Nothing waits for the device.
+    pub fn step(&mut self, rate: f64, images: &Tensor, labels: &Tensor) -> Result<()> {
+        self.optimizer.set_rate(rate);
+        match &mut self.graph {
+            Graph::Off => self.train(images, labels),
+            Graph::After(0) => self.capture(images, labels),
+            Graph::After(steps) => {
+                *steps -= 1;
+                self.train(images, labels)
+            }
+            Graph::Captured { graph, images: static_images, labels: static_labels } => {
+                static_images.copy_(images);
+                static_labels.copy_(labels);
+                Ok(graph.replay()?)
+            }
+        }
+    }
+
+    /// Captures a step, which runs nothing, and replays it. Where that is refused the steps go on one by one.
+    fn capture(&mut self, images: &Tensor, labels: &Tensor) -> Result<()> {
+        self.graph = Graph::Off;
+        // A replay reads its batch where the captured step did.
+        let (images, labels) = (images.copy(), labels.copy());
+        let captured = CudaGraph::capture(self.vs.device(), || self.train(&images, &labels));
+        match captured {
+            Ok((graph, result)) => {
+                result?;
+                graph.replay()?;
+                self.graph = Graph::Captured { graph, images, labels };
+                Ok(())
+            }
+            Err(error) => {
+                eprintln!("--cuda-graph: {error}: the steps go on without a graph");
+                self.train(&images, &labels)
+            }
+        }
+    }
+
+    fn train(&mut self, images: &Tensor, labels: &Tensor) -> Result<()> {
+        let logits = self.autocast(|| self.model.forward(images))?;
+        let loss = logits.to_kind(Kind::Float).cross_entropy_for_logits(labels);
+        let scaled = if self.loss_scale == 1.0 { loss.shallow_clone() } else { &loss * self.loss_scale };
+        self.optimizer.backward_step(&scaled, self.loss_scale);
+        self.loss_sum += loss.detach();
+        Ok(())
+    }
+
+    fn autocast<T>(&self, f: impl FnOnce() -> T) -> Result<T> {
+        match self.amp {
+            true => Ok(tch_svgd::autocast(self.vs.device(), Kind::BFloat16, f)?),
+            false => Ok(f()),
+        }
+    }
+
+    /// The sum of the cross-entropies, without the penalty, of the steps since [`forget_losses`](Self::forget_losses).
+    /// Waits for the device.
+    pub fn loss_sum(&self) -> f64 {
+        self.loss_sum.double_value(&[])
+    }
+
+    /// Starts a new sum. In place: a captured step adds to the same memory.
+    pub fn forget_losses(&mut self) {
+        let _ = self.loss_sum.zero_();
+    }
+
+    /// The mean cross-entropy, and the share of wrong answers in per cent. Batch norm sees test images in batches of
+    /// equal size, whatever the training batch is.
+    pub fn test(&self, test: &Split) -> Result<(f64, f64)> {
+        let sums = tch::no_grad(|| -> Result<Tensor> {
+            let mut sums = Tensor::zeros([2], (Kind::Double, self.vs.device()));
+            let batches = test.len().div_ceil(self.test_batch) as i64;
+            for (images, labels) in test.images.chunk(batches, 0).iter().zip(test.labels.chunk(batches, 0)) {
+                let logits = self.autocast(|| self.model.forward(&whiten(images)))?.to_kind(Kind::Float);
+                let loss = logits.cross_entropy_for_logits(&labels) * labels.numel() as f64;
+                let wrong = logits.argmax(1, false).ne_tensor(&labels).sum(Kind::Float);
+                sums += Tensor::stack(&[loss, wrong], 0);
+            }
+            Ok(sums)
+        })?;
+        let n = test.len() as f64;
+        Ok((sums.double_value(&[0]) / n, 100.0 * sums.double_value(&[1]) / n))
+    }
+
+    /// Writes weights, optimizer state and second moments into a folder.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        self.vs.save(folder.join(WEIGHTS)).context(WEIGHTS)?;
+        let mut state = self.optimizer.state();
+        state.push((LOSS_SUM.to_owned(), self.loss_sum.shallow_clone()));
+        Tensor::write_safetensors(&state, folder.join(OPTIMIZER)).context(OPTIMIZER)?;
+        if let Some(svgd) = &self.svgd {
+            svgd.save(folder.join(SECOND_MOMENTS))?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`save`](Self::save) has written.
+    pub fn load(&mut self, folder: &Path) -> Result<()> {
+        self.vs.load(folder.join(WEIGHTS)).context(WEIGHTS)?;
+        let path = folder.join(OPTIMIZER);
+        let mut saved: HashMap<_, _> = Tensor::read_safetensors(&path).context(OPTIMIZER)?.into_iter().collect();
+        let mut state = self.optimizer.state();
+        state.push((LOSS_SUM.to_owned(), self.loss_sum.shallow_clone()));
+        for (name, mut tensor) in state {
+            let saved = saved.remove(&name).with_context(|| format!("{}: '{name}' is missing", path.display()))?;
+            tensor.f_copy_(&saved).with_context(|| format!("{}: '{name}'", path.display()))?;
+        }
+        if let Some(svgd) = &self.svgd {
+            svgd.load(folder.join(SECOND_MOMENTS))?;
+        }
+        Ok(())
+    }
+}
+
+/// The files of a checkpoint.
+const WEIGHTS: &str = "weights.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const SECOND_MOMENTS: &str = "svgd.safetensors";
+/// Beside the optimizer's own tensors.
+const LOSS_SUM: &str = "loss_sum";
