@@ -1,6 +1,6 @@
 # `make test` and `make demo` obtain libtorch themselves; see scripts/libtorch.
 
-.PHONY: libtorch test demo bench lint doc format cuda check-cuda
+.PHONY: libtorch test demo results bench lint doc format cuda check-cuda
 
 libtorch:
 	scripts/libtorch
@@ -10,7 +10,12 @@ test: libtorch
 
 # ResNet-20 with SGD and SVGD side by side, in about five minutes of computing on two cores.
 demo: libtorch
-	cargo run --release --example resnet20_cifar10 -- --optimizer sgd,svgd --steps 280 --eval-every 140 --out runs/demo
+	cargo run --release --example resnet20_cifar10 -- --optimizer sgd,svgd --steps 280 --eval-every 140 --out runs/demo --overwrite
+
+# The paper's first table: seven optimizers, five seeds each; about ten minutes on two cores.
+results: libtorch
+	cargo run --release --example mlp_mnist -- --paper --seeds 0..5 --threads 1 --resume \
+		--optimizer sgd,momentum,rmsprop,adam,svgd,svgd-per-example,svgd-momentum --out runs/mlp_mnist
 
 # Ratios to tch's own layers and optimizers, and to a copy of the same bytes: about half an hour on two cores.
 bench: libtorch
