@@ -109,7 +109,7 @@ fn a_killed_run_goes_on_to_the_same_end() {
         assert!(kills >= 3, "{kills} kills");
         assert!(in_the_middle_of_a_write >= 1, "of {kills} kills none left a part of a checkpoint");
         let text = stdout(&run(mlp(folder.path(), optimizer, "killed").arg("--resume")));
-        assert!(text.contains(&format!("{optimizer}-seed0: goes on from the checkpoint of step")), "{text}");
+        assert!(text.contains(&format!("{optimizer}-seed0: {STEPS} steps")), "{text}");
         assert_same(&killed, &run_of("whole"));
         assert!(!half_written(&killed), "what was half-written is cleared away");
         // A third is there if the last kill came between a checkpoint of the last step and the removal of the oldest.
@@ -213,7 +213,7 @@ fn a_run_is_neither_lost_nor_changed_by_mistake() {
     let (finished, written) = (result(&svgd), std::fs::metadata(svgd.join("curve.csv")).unwrap().modified().unwrap());
     // A finished one stays as it is, while others of the list are run.
     let text = stdout(&run(mlp(folder.path(), "svgd,sgd", "out").arg("--resume")));
-    assert!(text.contains(&format!("svgd-seed0: goes on from the checkpoint of step {STEPS}\n")), "{text}");
+    assert!(text.contains("svgd-seed0: had come to its end before\n"), "{text}");
     assert!(text.contains(&format!("sgd-seed0: {STEPS} steps")), "{text}");
     assert_eq!(result(&svgd), finished);
 

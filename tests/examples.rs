@@ -229,6 +229,99 @@ fn cifar_is_downloaded_verified_and_kept() {
     assert!(text.contains("CIFAR-10: 100 training images"), "the second time needs no network: {text}");
 }
 
+/// A folder with MNIST's files, or the contents of them: images of one grey, which is the label's.
+fn mnist_files(images: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let header = |dimensions: &[usize]| -> Vec<u8> {
+        let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
+        bytes.extend(dimensions.iter().flat_map(|&n| (n as u32).to_be_bytes()));
+        bytes
+    };
+    let pixels = (0..images * 784).map(|i| (i * (1 + i / 784 % 10)) as u8);
+    let labels = (0..images).map(|i| (i % 10) as u8);
+    let images_file = || header(&[images, 28, 28]).into_iter().chain(pixels.clone()).collect::<Vec<u8>>();
+    let labels_file = || header(&[images]).into_iter().chain(labels.clone()).collect::<Vec<u8>>();
+    vec![
+        ("train-images-idx3-ubyte", images_file()),
+        ("train-labels-idx1-ubyte", labels_file()),
+        ("t10k-images-idx3-ubyte", images_file()),
+        ("t10k-labels-idx1-ubyte", labels_file()),
+    ]
+}
+
+fn write_mnist(folder: &Path, images: usize) {
+    std::fs::create_dir_all(folder).unwrap();
+    for (name, bytes) in mnist_files(images) {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_in_mnist_format_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    write_mnist(&folder.path().join("data/mnist"), 40);
+    for data in ["data", "data/mnist", "auto"] {
+        let arguments = words("--optimizer svgd --epochs 2 --batch-size 20 --out out --overwrite --data");
+        let text = stdout(&run(mlp(folder.path(), &arguments).arg(data)));
+        assert!(text.contains("MNIST: 40 training images, 40 test images"), "{text}");
+        assert!(text.contains("svgd-seed0: 4 steps"), "two epochs of 40 images in batches of 20: {text}");
+    }
+}
+
+#[test]
+fn a_download_of_something_else_than_mnist_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (name, bytes) = mnist_files(10).swap_remove(0);
+    let mut compressed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    compressed.write_all(&bytes).unwrap();
+    let url = serve(compressed.finish().unwrap());
+    let mut program = mlp(folder.path(), &words("--optimizer sgd --steps 1 --batch-size 10 --out out"));
+    let text = stdout(&run(program.env("MNIST_URL", url.rsplit_once('/').unwrap().0)));
+    assert!(text.contains(&format!("downloading {name}")), "{text}");
+    assert!(
+        text.contains("expected MD5 f68b3c2dcbeaaa9fbdd348bbdeb94873") && text.contains("using the digits"),
+        "{text}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path().join("data")).unwrap().count(), 0, "nothing that is wrong is kept");
+}
+
+#[test]
+fn damaged_mnist_files_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("mnist");
+    let refused = |name: &str, damage: &dyn Fn(&Path)| {
+        std::fs::remove_dir_all(&data).ok();
+        write_mnist(&data, 10);
+        damage(&data.join(name));
+        let text = run_refused(&mut mlp(folder.path(), &words("--data mnist --steps 1 --out out")));
+        assert!(text.contains(name), "{text}");
+        assert!(!text.contains("panicked") && !folder.path().join("out").exists(), "{text}");
+        text
+    };
+    let images = "train-images-idx3-ubyte";
+    let text = refused(images, &|path| std::fs::remove_file(path).unwrap());
+    assert!(text.contains("cannot be read") && text.contains("--data"), "{text}");
+    let cut = |length: usize| move |path: &Path| std::fs::write(path, &std::fs::read(path).unwrap()[..length]).unwrap();
+    for length in [0, 3, 16, 7000] {
+        let text = refused(images, &cut(length));
+        assert!(text.contains("expected an uncompressed IDX file of records of 784 bytes"), "{text}");
+    }
+    // Dimensions whose product is no number of bytes at all.
+    let text = refused(images, &|path| std::fs::write(path, [&[0, 0, 8, 3][..], &[255; 12]].concat()).unwrap());
+    assert!(text.contains("expected an uncompressed IDX file"), "{text}");
+    let labels = "t10k-labels-idx1-ubyte";
+    let text = refused(labels, &|path| {
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::write(path, [&[0, 0, 8, 1, 0, 0, 0, 9], &bytes[8..17]].concat()).unwrap();
+    });
+    assert!(text.contains("expected 10 labels") && text.contains("got 9"), "{text}");
+    let text = refused(labels, &|path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[8 + 3] = 10;
+        std::fs::write(path, bytes).unwrap();
+    });
+    assert!(text.contains("record 3: expected a label below 10, got 10"), "{text}");
+}
+
 #[test]
 fn damaged_data_files_are_named() {
     let folder = tempfile::tempdir().unwrap();

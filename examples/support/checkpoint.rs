@@ -5,7 +5,7 @@
 //! and renamed: it is there as a whole or not at all. The order of the images and all that is drawn at random follow
 //! from the seed and the step (see data/batches.rs), so these two are the whole state of the generator.
 
-use super::files::{sync_folder, write_synced};
+use super::files::{hexadecimal, sync_folder, write_synced};
 use super::report::run::Record;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use md5::{Digest, Md5};
@@ -161,14 +161,17 @@ impl Checkpoint {
 
     /// Refuses to go on with other conditions than those of the run that was stopped.
     pub fn ensure_continues(&self, record: &Record) -> Result<()> {
-        // What may change: how far the run has come, and the machine.
+        // What may change: how far the run has come, the machine, and the programs on it.
         let conditions = |record: &Record| -> Result<serde_json::Map<String, serde_json::Value>> {
             let mut fields = match serde_json::to_value(record)? {
                 serde_json::Value::Object(fields) => fields,
                 other => bail!("expected a record, got {other}"),
             };
-            for progress in ["steps", "seconds", "note", "state_bytes", "device", "threads", "cuda_graph"] {
+            for progress in ["steps", "seconds", "note", "state_bytes"] {
                 fields.remove(progress);
+            }
+            for machine in ["device", "threads", "cuda_graph", "crate_version", "libtorch_version"] {
+                fields.remove(machine);
             }
             Ok(fields)
         };
@@ -200,6 +203,5 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 }
 
 fn checksum(path: &Path) -> Result<String> {
-    let digest = Md5::digest(std::fs::read(path)?);
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&Md5::digest(std::fs::read(path)?)))
 }

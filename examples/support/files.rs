@@ -38,3 +38,8 @@ pub fn sync_folder(folder: &Path) {
         folder.sync_all().ok();
     }
 }
+
+/// A checksum as it is written.
+pub fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

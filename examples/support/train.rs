@@ -101,10 +101,15 @@ pub fn train<M: Model>(job: &Job) -> Result<Run> {
     let mut curve = match start {
         Some(checkpoint) => {
             checkpoint.ensure_continues(&record)?;
-            stepper.load(&checkpoint.folder)?;
-            let Record { steps, seconds, state_bytes, note, .. } = checkpoint.manifest.record;
-            record = Record { steps, seconds, state_bytes, note, ..record };
-            println!("{name}: goes on from the checkpoint of step {steps}");
+            if is_finished(&checkpoint.manifest.record) {
+                record = checkpoint.manifest.record;
+                println!("{name}: had come to its end before");
+            } else {
+                stepper.load(&checkpoint.folder)?;
+                let Record { steps, seconds, state_bytes, .. } = checkpoint.manifest.record;
+                record = Record { steps, seconds, state_bytes, ..record };
+                println!("{name}: goes on from the checkpoint of step {steps}");
+            }
             Curve::restore(&checkpoint.folder, &job.folder)?
         }
         None => {

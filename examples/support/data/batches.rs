@@ -124,7 +124,14 @@ impl Iterator for Stream {
     fn next(&mut self) -> Option<(Tensor, Tensor)> {
         match self {
             Stream::OnDevice { batches, steps } => steps.next().map(|step| batches.batch(step)),
-            Stream::Ahead { receiver, .. } => receiver.as_ref()?.recv().ok(),
+            Stream::Ahead { receiver, worker } => match receiver.as_ref()?.recv() {
+                Ok(batch) => Some(batch),
+                // All are done, or the worker has panicked: then so does the training, with the same words.
+                Err(_) => match worker.take()?.join() {
+                    Ok(()) => None,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                },
+            },
         }
     }
 }

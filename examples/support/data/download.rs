@@ -1,5 +1,6 @@
 //! Files from the network, verified before anything else sees them.
 
+use super::super::files::hexadecimal;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
@@ -46,7 +47,7 @@ pub fn download(name: &str, url: &str, md5: &str, folder: &Path) -> Result<Resul
         file.write_all(&buffer[..count]).with_context(|| format!("{}: cannot be written", folder.display()))?;
     }
     bar.finish_and_clear();
-    let found = hex(&digest.finalize());
+    let found = hexadecimal(&digest.finalize());
     if found != md5 {
         return Ok(Err(Unavailable(format!("{url}: expected MD5 {md5}, got {found}, so this is another file"))));
     }
@@ -60,10 +61,6 @@ pub fn publish(unpacked: &Path, folder: &Path) -> Result<()> {
         File::open(file?.path())?.sync_all()?;
     }
     std::fs::rename(unpacked, folder).with_context(|| format!("{}: cannot be made", folder.display()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn download_bar(name: &str, length: Option<u64>) -> ProgressBar {

@@ -81,7 +81,8 @@ fn read_idx(path: &Path, record: &[usize]) -> Result<Records> {
     };
     let whole = bytes.len() >= header && bytes[..4] == [0, 0, 8, 1 + record.len() as u8] && {
         let found = dimensions(&bytes);
-        found[0] > 0 && found[1..] == *record && bytes.len() - header == found.iter().product::<usize>()
+        let size = found.iter().try_fold(1usize, |size, &dimension| size.checked_mul(dimension));
+        found[0] > 0 && found[1..] == *record && size == Some(bytes.len() - header)
     };
     ensure!(
         whole,
