@@ -241,8 +241,11 @@ fn runs_that_ended_early_are_told_and_kept_apart() {
     std::fs::write(path.join("curve.csv"), HEADER.to_owned() + "10,0.1,NaN,inf,90,1\n").unwrap();
     let interrupted = json!({ "steps": 0, "seconds": 0.0, "note": "interrupted at step 0" });
     write_run(&folder.path().join("adam"), with(record("adam", 0), interrupted), &[]);
+    let under_way = with(record("svgd", 4), json!({ "steps": 20 }));
+    write_run(&folder.path().join("svgd-seed4"), under_way, &[(10, 50.0, 1.0), (20, 35.0, 2.0)]);
     let text = stdout(&run(&mut report(folder.path(), &["."])));
     assert_eq!(cells(&text, "svgd")[0][1..3], ["3", "13.00 ± 3.61"], "{text}");
+    assert_eq!(cells(&text, "svgd, unfinished, at step 20")[0][1..3], ["1", "35.00"], "{text}");
     assert_eq!(cells(&text, "svgd, diverged by step 10")[0][1..3], ["1", "90.00"], "{text}");
     assert_eq!(cells(&text, "adam, interrupted at step 0")[0][1..4], ["1", "-", "-"], "{text}");
     assert!(text.contains("- svgd, seed 3: diverged by step 10\n"), "{text}");

@@ -79,6 +79,12 @@ impl Record {
         matches!(self.optimizer, Svgd | SvgdChannel | SvgdPerExample | SvgdMomentum)
     }
 
+    /// Why it is shorter than it was to be, if it is: it ended before its time, or has not ended yet.
+    pub fn cut_short(&self) -> Option<String> {
+        let unfinished = || (self.steps < self.planned_steps).then(|| format!("unfinished, at step {}", self.steps));
+        self.note.clone().or_else(unfinished)
+    }
+
     /// The share of the paper's schedule, where it is the paper's.
     pub fn share(&self) -> Option<f64> {
         self.paper.then(|| self.budget.unwrap_or(1.0))

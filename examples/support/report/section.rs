@@ -35,7 +35,7 @@ impl Row<'_> {
     }
 
     pub fn ended_early(&self) -> bool {
-        self.record().note.is_some()
+        self.record().cut_short().is_some()
     }
 }
 
@@ -148,7 +148,7 @@ fn traits(experiment: &Experiment, record: &Record) -> Vec<Trait> {
     let scale = if record.is_virtual() { format!("scale {}", record.scale) } else { String::new() };
     vec![
         of_all(record.device.clone()),
-        of_all(format!("{} threads", record.threads)),
+        of_all(threads(record)),
         used(record.amp, "AMP"),
         used(record.loss_scale != 1.0, &format!("loss scale {}", record.loss_scale)),
         used(record.cuda_graph, "CUDA graph"),
@@ -158,8 +158,12 @@ fn traits(experiment: &Experiment, record: &Record) -> Vec<Trait> {
         of_all(format!("{} parameters", record.parameters)),
         of_all(format!("tch-svgd {}", record.crate_version)),
         of_all(format!("libtorch {}", record.libtorch_version)),
-        of_optimizer(record.note.clone().unwrap_or_default(), record.note.is_some()),
+        of_optimizer(record.cut_short().unwrap_or_default(), record.cut_short().is_some()),
     ]
+}
+
+fn threads(record: &Record) -> String {
+    format!("{} thread{}", record.threads, if record.threads == 1 { "" } else { "s" })
 }
 
 /// The rates that were in use.
@@ -270,7 +274,7 @@ impl Section<'_> {
             format!("{} training and {} test images", grouped(record.training_images), grouped(record.test_images)),
             format!("seed{} {}", if seeds.len() == 1 { "" } else { "s" }, seeds.join(", ")),
             format!("device {}", all(|record| record.device.clone())),
-            format!("{} threads", all(|record| record.threads.to_string())),
+            all(threads),
         ];
         let optional = [
             all(|record| if record.amp { "AMP" } else { "" }.to_owned()),

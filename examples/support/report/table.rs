@@ -16,13 +16,13 @@ pub fn section(section: &Section, figure: &str) -> String {
     text += &levels(section);
     let notes: Vec<String> = section.runs().filter_map(note).collect();
     if !notes.is_empty() {
-        text += &format!("\nRuns that ended before their time:\n\n{}", notes.concat());
+        text += &format!("\nRuns that ended before their time, or have not ended:\n\n{}", notes.concat());
     }
     text
 }
 
 fn note(run: &Run) -> Option<String> {
-    let note = run.record.note.as_deref()?;
+    let note = run.record.cut_short()?;
     Some(format!("- {}, seed {}: {note}\n", run.record.optimizer.name(), run.record.seed))
 }
 
