@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const STEPS: usize = 60;
+const STEPS: usize = 120;
 
 /// A run that writes a checkpoint after each of its steps, most of which take less time than that.
 fn mlp(folder: &Path, optimizer: &str, out: &str) -> Command {
@@ -68,6 +68,7 @@ fn wait_until(child: &mut Child, mut happened: impl FnMut() -> bool) -> bool {
             return false;
         }
         assert!(Instant::now() < deadline, "nothing has happened for two minutes");
+        std::thread::sleep(Duration::from_micros(200));
     }
     true
 }
@@ -166,13 +167,14 @@ fn a_damaged_checkpoint_is_passed_over_with_a_word() {
         std::fs::write(path, bytes).unwrap();
     };
     let remove = |path: &Path| std::fs::remove_file(path).unwrap();
-    let damages: [(&str, &dyn Fn(&Path)); 6] = [
+    let damages: [(&str, &dyn Fn(&Path)); 7] = [
         ("weights.safetensors", &truncate),
         ("weights.safetensors", &flip),
         ("optimizer.safetensors", &remove),
         ("svgd.safetensors", &flip),
         ("curve.csv", &truncate),
         ("checkpoint.json", &truncate),
+        ("checkpoint.json", &flip),
     ];
     for (file, damage) in damages {
         std::fs::remove_dir_all(folder.path().join("damaged")).ok();
@@ -205,11 +207,22 @@ fn a_run_is_neither_lost_nor_changed_by_mistake() {
     stop_after(&svgd, folder.path(), "svgd", "out", 5);
     let text = run_refused(&mut mlp(folder.path(), "svgd", "out"));
     assert!(text.contains("holds a run") && text.contains("--resume") && text.contains("--overwrite"), "{text}");
+    let text = run_refused(&mut mlp(folder.path(), "sgd,svgd", "out"));
+    assert!(text.contains("svgd-seed0 holds a run"), "{text}");
+    assert!(!folder.path().join("out/sgd-seed0/run.json").exists(), "nothing is trained before all is known: {text}");
     let text = run_refused(mlp(folder.path(), "svgd", "out").args(["--resume", "--lr", "0.25", "--scale", "0.5"]));
     assert!(text.contains("scale was 0.1, is 0.5") && text.contains("rates was [0.01"), "{text}");
     assert!(!text.contains("panicked"), "{text}");
 
-    run(mlp(folder.path(), "svgd", "out").arg("--resume"));
+    // Two at once would mix their curves and remove each other's half-written checkpoints.
+    let mut first = mlp(folder.path(), "svgd", "out").arg("--resume").spawn().unwrap();
+    let before = checkpoints(&svgd);
+    assert!(wait_until(&mut first, || checkpoints(&svgd) != before));
+    run(Command::new("kill").args(["-STOP", &first.id().to_string()]));
+    let text = run_refused(mlp(folder.path(), "svgd", "out").arg("--resume"));
+    run(Command::new("kill").args(["-CONT", &first.id().to_string()]));
+    assert!(text.contains("another process is training here"), "{text}");
+    assert!(first.wait_with_output().unwrap().status.success());
     let (finished, written) = (result(&svgd), std::fs::metadata(svgd.join("curve.csv")).unwrap().modified().unwrap());
     // A finished one stays as it is, while others of the list are run.
     let text = stdout(&run(mlp(folder.path(), "svgd,sgd", "out").arg("--resume")));
@@ -218,6 +231,6 @@ fn a_run_is_neither_lost_nor_changed_by_mistake() {
     assert_eq!(result(&svgd), finished);
 
     run(mlp(folder.path(), "svgd", "out").arg("--overwrite"));
-    assert_same(&svgd, &svgd);
+    assert_eq!(result(&svgd), finished);
     assert!(std::fs::metadata(svgd.join("curve.csv")).unwrap().modified().unwrap() > written);
 }

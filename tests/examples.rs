@@ -172,6 +172,8 @@ fn a_graph_that_cannot_be_captured_is_done_without() {
     assert_eq!(text.matches("--cuda-graph: CudaGraph::capture").count(), 1, "{text}");
     assert!(text.contains("got Cpu") && text.contains("without a graph"), "{text}");
     assert!(stdout(&output).contains("svgd-seed0: 6 steps"));
+    let record = read(folder.path().join("out/svgd-seed0/run.json"));
+    assert!(record.contains("\"cuda_graph\": false"), "what was done, and not what was asked for: {record}");
 }
 
 #[test]
@@ -373,6 +375,10 @@ fn bad_options_are_refused() {
         (&["--seeds", "3..3"], "expected at least one seed"),
         (&["--seeds", "1,1"], "each once"),
         (&["--seeds", "one"], "got 'one'"),
+        (&["--seeds", "0..99999999999"], "at most"),
+        (&["--optimizer", "sgd,svgd,sgd"], "got sgd twice"),
+        (&["--lr", "1e39"], "expected a finite number > 0"),
+        (&["--threads", "4294967296"], "--threads"),
         (&["--loss-scale", "0"], "expected a finite number > 0"),
         (&["--resume", "--overwrite"], "cannot be used with"),
         (&["--batch-size", "0"], "--batch-size"),

@@ -18,7 +18,7 @@ fn record(optimizer: &str, seed: u64) -> Value {
     json!({
         "format": 1, "experiment": "resnet20_cifar10", "model": "ResNet-20", "data": "CIFAR-10",
         "training_images": 50_000, "test_images": 10_000, "optimizer": optimizer, "seed": seed, "batch_size": 128,
-        "planned_steps": 30, "decay_at": [19, 25], "rates": rates, "scale": 0.01, "l1": 1e-4,
+        "planned_steps": 30, "eval_every": 10, "decay_at": [19, 25], "rates": rates, "scale": 0.01, "l1": 1e-4,
         "paper": true, "budget": 1.0, "device": "Cpu", "threads": 2, "amp": false, "loss_scale": 1.0,
         "cuda_graph": false, "crate_version": "0.1.0", "libtorch_version": "2.11.0", "parameters": 269_722,
         "state_bytes": 750_632, "steps": 30, "seconds": 3.0, "note": null

@@ -6,6 +6,7 @@ mod support;
 
 use clap::Parser;
 use std::collections::HashSet;
+use std::io::Write;
 use support::data::batches::{Batches, whiten};
 use support::data::{Augmentation, Benchmark, Dataset, Split, digits};
 use support::experiment::{self, MLP_MNIST, RESNET20_CIFAR10, VGG_CIFAR10};
@@ -17,6 +18,7 @@ use support::models::vgg::Vgg;
 use support::optimizer::{Optimizer, OptimizerKind, Rule};
 use support::options::Options;
 use support::schedule::Schedule;
+use support::step::Stepper;
 use tch::{Device, IndexOp, Kind, Tensor, nn};
 use tch_svgd::{Plain, Svgd, SvgdConfig};
 
@@ -266,6 +268,41 @@ fn layers_and_var_store_share_the_weights_that_an_optimizer_has_taken_over() {
     let mut weight = vs.variables()["fc.weight"].shallow_clone();
     let _ = tch::no_grad(|| weight.fill_(4.0));
     assert_eq!(layer.ws, Tensor::full([2, 3], 4, (Kind::Float, Device::Cpu)));
+}
+
+#[test]
+fn steps_that_a_cuda_graph_replays_train_as_eager_ones_do() {
+    if !cfg!(feature = "cuda") || !tch::Cuda::is_available() {
+        let required = std::env::var("TCH_SVGD_REQUIRE_CUDA").is_ok_and(|required| required == "1");
+        assert!(!required, "TCH_SVGD_REQUIRE_CUDA is set: no CUDA device, or a build without the feature 'cuda'");
+        // Past the capture of test output.
+        let _ = writeln!(std::io::stderr(), "no CUDA device, or no feature 'cuda': the test is not run");
+        return;
+    }
+    let device = Device::Cuda(0);
+    let data = digits::load(Benchmark::Mnist).unwrap().to_device(device);
+    for kind in [OptimizerKind::Adam, OptimizerKind::SvgdMomentum, OptimizerKind::Rmsprop] {
+        let train = |arguments: &[&str]| {
+            let folder = tempfile::tempdir().unwrap();
+            let options = options(arguments);
+            let mut stepper = Stepper::<Mlp>::new(&MLP_MNIST, kind, 5, &options, 10, device).unwrap();
+            let mut batches = Batches::new(&data, 32, 5);
+            for step in 0..12 {
+                // The rate falls while steps are replayed, and the sum of losses begins anew.
+                let rate = if step < 8 { 1e-3 } else { 1e-4 };
+                if step == 6 {
+                    stepper.forget_losses();
+                }
+                let (images, labels) = batches.batch(step);
+                stepper.step(rate, &images, &labels).unwrap();
+            }
+            assert_eq!(stepper.is_captured(), options.cuda_graph);
+            stepper.save(folder.path()).unwrap();
+            let files = ["weights.safetensors", "optimizer.safetensors"];
+            files.map(|file| std::fs::read(folder.path().join(file)).unwrap())
+        };
+        assert!(train(&[]) == train(&["--cuda-graph"]), "{kind:?}");
+    }
 }
 
 /// Builds a model plain and hatted, and looks at its first weights.

@@ -1,7 +1,7 @@
 //! Checkpoints: everything that a run needs to go on as if it had never stopped.
 //!
 //! A checkpoint is a folder `step-N` with the weights, the optimizer's state, SVGD's second moments, the curve so far,
-//! and `checkpoint.json`, which tells the rest and the checksum of each file. It is written under another name, synced
+//! and `checkpoint.json`, which tells the rest and the checksum of each file; its own is in `checkpoint.md5`. It is written under another name, synced
 //! and renamed: it is there as a whole or not at all. The order of the images and all that is drawn at random follow
 //! from the seed and the step (see data/batches.rs), so these two are the whole state of the generator.
 
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// How many are kept: if the newest turns out to be damaged, there is the one before.
@@ -21,6 +22,7 @@ const WRITING: &str = ".writing-";
 const REMOVING: &str = ".removing-";
 
 const MANIFEST: &str = "checkpoint.json";
+const MANIFEST_MD5: &str = "checkpoint.md5";
 const FORMAT: u32 = 1;
 
 /// What a checkpoint says of itself: checkpoint.json.
@@ -40,35 +42,43 @@ pub struct Checkpoint {
     pub manifest: Manifest,
 }
 
-/// The checkpoints of one run.
+/// The checkpoints of one run. While it lives, no other process has them.
 #[derive(Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
+    _lock: File,
 }
 
+/// The file that is locked: beside the checkpoints, in the folder of the run.
+const LOCK: &str = ".lock";
+
 impl Checkpoints {
-    /// Those in `folder`, which is made if need be. What a killed run left half-written is removed.
-    pub fn open(folder: PathBuf) -> Result<Self> {
+    /// Those of the run in `run`, a folder that is made if need be. What a killed run left half-written is removed.
+    ///
+    /// # Errors
+    /// If another process has the run.
+    pub fn open(run: &Path) -> Result<Self> {
+        let folder = run.join("checkpoints");
         std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
-        for (name, path) in entries(&folder)? {
+        let lock = File::create(run.join(LOCK)).with_context(|| format!("{}: cannot be written", run.display()))?;
+        ensure!(
+            fs4::FileExt::try_lock(&lock).is_ok(),
+            "{}: another process is training here; wait for it, or choose another --out",
+            run.display()
+        );
+        for (name, path) in entries(&folder)?.into_iter().chain(entries(run)?) {
             if name.starts_with(WRITING) || name.starts_with(REMOVING) {
-                std::fs::remove_dir_all(&path).with_context(|| format!("{}: cannot be removed", path.display()))?;
+                let remove = if path.is_dir() { std::fs::remove_dir_all } else { std::fs::remove_file };
+                remove(&path).with_context(|| format!("{}: cannot be removed", path.display()))?;
             }
         }
-        Ok(Self { folder })
+        Ok(Self { folder, _lock: lock })
     }
 
-    /// The steps that have one, the newest first.
-    fn steps(&self) -> Result<Vec<(usize, PathBuf)>> {
-        let parse = |(name, path): (String, PathBuf)| Some((name.strip_prefix("step-")?.parse().ok()?, path));
-        let mut steps: Vec<_> = entries(&self.folder)?.into_iter().filter_map(parse).collect();
-        steps.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(steps)
-    }
-
-    /// Writes one: `write` puts the files into the folder that it is given. The third-newest then goes.
+    /// Writes one: `write` puts the files into the folder that it is given. Then the third-newest goes, and so do those
+    /// of later steps, which were damaged: the run has fallen back from them.
     pub fn save(&self, record: &Record, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let name = format!("step-{:09}", record.steps);
+        let name = folder_name(record.steps);
         let context = || format!("{}: checkpoint {name} cannot be written", self.folder.display());
         self.try_save(&name, record, write).with_context(context)
     }
@@ -78,12 +88,13 @@ impl Checkpoints {
         write(writing.path())?;
         let mut files = BTreeMap::new();
         for (file, path) in entries(writing.path())? {
-            let handle = std::fs::File::open(&path)?;
-            handle.sync_all()?;
+            File::open(&path)?.sync_all()?;
             files.insert(file, checksum(&path)?);
         }
         let manifest = Manifest { format: FORMAT, record: record.clone(), files };
-        write_synced(&writing.path().join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
+        let manifest = serde_json::to_vec_pretty(&manifest)?;
+        write_synced(&writing.path().join(MANIFEST), &manifest)?;
+        write_synced(&writing.path().join(MANIFEST_MD5), hexadecimal(&Md5::digest(&manifest)).as_bytes())?;
         #[cfg(unix)]
         // As any new folder: tempfile's own choice is open to its owner alone.
         std::fs::set_permissions(writing.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
@@ -95,7 +106,9 @@ impl Checkpoints {
         }
         std::fs::rename(writing.keep(), target)?;
         sync_folder(&self.folder);
-        for (_, path) in self.steps()?.into_iter().skip(KEPT) {
+        let (passed_over, own): (Vec<_>, Vec<_>) =
+            steps(&self.folder)?.into_iter().partition(|(step, _)| *step > record.steps);
+        for (_, path) in passed_over.into_iter().chain(own.into_iter().skip(KEPT)) {
             self.remove(&path)?;
         }
         Ok(())
@@ -114,9 +127,9 @@ impl Checkpoints {
     /// # Errors
     /// If there are some, and every one is damaged.
     pub fn newest(&self) -> Result<Option<Checkpoint>> {
-        let steps = self.steps()?;
-        for (_, path) in &steps {
-            match Checkpoint::read(path) {
+        let steps = steps(&self.folder)?;
+        for (step, path) in &steps {
+            match Checkpoint::read(path, *step) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
                 Err(error) => eprintln!("{error:#}: falling back to the checkpoint before"),
             }
@@ -130,23 +143,29 @@ impl Checkpoints {
         Ok(None)
     }
 
-    /// Whether there is any, damaged or not.
-    pub fn any(&self) -> Result<bool> {
-        Ok(!self.steps()?.is_empty())
+    /// Whether the run in this folder has any, damaged or not.
+    pub fn any(run: &Path) -> Result<bool> {
+        let folder = run.join("checkpoints");
+        Ok(folder.is_dir() && !steps(&folder)?.is_empty())
     }
 
     /// Removes all.
     pub fn clear(&self) -> Result<()> {
-        self.steps()?.iter().try_for_each(|(_, path)| self.remove(path))
+        steps(&self.folder)?.iter().try_for_each(|(_, path)| self.remove(path))
     }
 }
 
 impl Checkpoint {
-    fn read(folder: &Path) -> Result<Self> {
+    fn read(folder: &Path, step: usize) -> Result<Self> {
         let read = || -> Result<Manifest> {
             let text = std::fs::read(folder.join(MANIFEST)).context(MANIFEST)?;
+            let expected = std::fs::read_to_string(folder.join(MANIFEST_MD5)).context(MANIFEST_MD5)?;
+            let found = hexadecimal(&Md5::digest(&text));
+            ensure!(found == expected, "{MANIFEST}: expected MD5 {expected}, got {found}");
             let manifest: Manifest = serde_json::from_slice(&text).context(MANIFEST)?;
             ensure!(manifest.format == FORMAT, "{MANIFEST}: expected format {FORMAT}, got {}", manifest.format);
+            let found = manifest.record.steps;
+            ensure!(found == step, "{MANIFEST}: expected step {step} as the folder's name says, got {found}");
             for (file, expected) in &manifest.files {
                 let found = checksum(&folder.join(file)).with_context(|| file.clone())?;
                 if found != *expected {
@@ -161,7 +180,8 @@ impl Checkpoint {
 
     /// Refuses to go on with other conditions than those of the run that was stopped.
     pub fn ensure_continues(&self, record: &Record) -> Result<()> {
-        // What may change: how far the run has come, the machine, and the programs on it.
+        // What may change: how far the run has come, which GPU has it, and the programs. Not the number of threads, which
+        // may change the last bits, nor the kind of the device, whose times would be mixed.
         let conditions = |record: &Record| -> Result<serde_json::Map<String, serde_json::Value>> {
             let mut fields = match serde_json::to_value(record)? {
                 serde_json::Value::Object(fields) => fields,
@@ -170,9 +190,10 @@ impl Checkpoint {
             for progress in ["steps", "seconds", "note", "state_bytes"] {
                 fields.remove(progress);
             }
-            for machine in ["device", "threads", "cuda_graph", "crate_version", "libtorch_version"] {
+            for machine in ["cuda_graph", "crate_version", "libtorch_version"] {
                 fields.remove(machine);
             }
+            fields.insert("device".to_owned(), record.device.split('(').next().into());
             Ok(fields)
         };
         let (before, now) = (conditions(&self.manifest.record)?, conditions(record)?);
@@ -190,6 +211,18 @@ impl Checkpoint {
         );
         Ok(())
     }
+}
+
+/// The checkpoints in a folder and their steps, the newest first.
+fn steps(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
+    let parse = |(name, path): (String, PathBuf)| Some((name.strip_prefix("step-")?.parse().ok()?, path));
+    let mut steps: Vec<_> = entries(folder)?.into_iter().filter_map(parse).collect();
+    steps.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(steps)
+}
+
+fn folder_name(step: usize) -> String {
+    format!("step-{step:09}")
 }
 
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {

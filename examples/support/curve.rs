@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-/// The rows so far; each is on disk as a whole as soon as it is there at all.
+/// The rows so far. Each is in the file as soon as it is known, and outlasts a kill; checkpoints have synced copies.
 pub struct Curve {
     rows: Vec<Evaluation>,
     writer: csv::Writer<File>,

@@ -32,6 +32,8 @@ pub struct Experiment {
     pub paper_errors: PaperErrors,
     /// What the file names of the authors' curves begin with.
     pub log_prefix: &'static str,
+    /// What a 1 in the accuracies of these files is in per cent: some have shares.
+    pub log_accuracy_unit: f64,
 }
 
 /// The learning rates before, between and after the two decays: the paper's for SGD, RMSProp, Adam and SVGD.
@@ -79,6 +81,7 @@ pub const MLP_MNIST: Experiment = Experiment {
     error_levels: &[10.0, 5.0, 3.0, 2.0],
     paper_errors: PaperErrors { sgd: 1.76, rmsprop: 1.80, adam: 1.94, svgd: 1.60 },
     log_prefix: "mlp",
+    log_accuracy_unit: 100.0,
 };
 
 /// CIFAR-10, the VGG-like network.
@@ -104,6 +107,7 @@ pub const VGG_CIFAR10: Experiment = Experiment {
     error_levels: &[50.0, 40.0, 30.0, 20.0],
     paper_errors: PaperErrors { sgd: 17.32, rmsprop: 17.78, adam: 18.02, svgd: 17.07 },
     log_prefix: "vgg",
+    log_accuracy_unit: 1.0,
 };
 
 /// CIFAR-10, ResNet-20.
@@ -129,6 +133,7 @@ pub const RESNET20_CIFAR10: Experiment = Experiment {
     error_levels: &[50.0, 40.0, 30.0, 20.0, 10.0],
     paper_errors: PaperErrors { sgd: 10.69, rmsprop: 11.18, adam: 11.12, svgd: 8.62 },
     log_prefix: "resnet",
+    log_accuracy_unit: 1.0,
 };
 
 /// All of them, in the order of the paper.

@@ -12,7 +12,7 @@ pub mod options;
 #[allow(dead_code)] // reading runs is for the program `report`
 pub mod report;
 pub mod schedule;
-mod step;
+pub mod step;
 mod train;
 
 use anyhow::{Context, Result};
@@ -29,9 +29,10 @@ use train::Job;
 
 /// Trains the model with every optimizer and seed that the options name, and reports.
 pub fn run<M: Model>(experiment: &Experiment, options: &Options) -> Result<ExitCode> {
+    options.validate()?;
     let device = options.device()?;
     if let Some(threads) = options.threads {
-        tch::set_num_threads(threads.get() as i32);
+        tch::set_num_threads(i32::from(threads.get()));
     }
     let data = data::load(&options.data, experiment.benchmark)?;
     println!("{}", data.describe());
@@ -71,16 +72,31 @@ fn train_all<M: Model>(
     out: &Path,
     interrupted: &AtomicBool,
 ) -> Result<Vec<Run>> {
-    let mut runs = Vec::new();
+    let mut jobs = Vec::new();
     for &optimizer in &options.optimizers {
         for &seed in &options.seeds.0 {
-            if interrupted.load(Ordering::Relaxed) {
-                return Ok(runs);
-            }
-            let mut job =
-                Job { experiment, optimizer, seed, options, data, device, folder: PathBuf::new(), interrupted };
+            let folder = PathBuf::new();
+            let mut job = Job { experiment, optimizer, seed, options, data, device, folder, interrupted };
             job.folder = out.join(job.name());
-            runs.push(train::train::<M>(&job)?);
+            // All of them before the first is trained for hours.
+            job.ensure_free()?;
+            jobs.push(job);
+        }
+    }
+    let mut runs = Vec::new();
+    for job in jobs {
+        if interrupted.load(Ordering::Relaxed) {
+            break;
+        }
+        match train::train::<M>(&job) {
+            Ok(run) => runs.push(run),
+            Err(error) => {
+                // What is done is reported all the same.
+                if !runs.is_empty() {
+                    report::write(&runs, None, out)?;
+                }
+                return Err(error.context(job.name()));
+            }
         }
     }
     Ok(runs)

@@ -1,8 +1,9 @@
 //! The optimizers of the paper's tables, on one vector of all weights.
 //!
-//! tch's own optimizers apply virtual gradients as well (see examples/quickstart.rs). These are here because tch can
-//! neither save an optimizer's state nor run one inside of a CUDA graph, and because the paper's formulas (§5) are not
-//! libtorch's: RMSProp and Adam have ε inside of the root, and RMSProp decays by 0.9.
+//! tch's own optimizers apply virtual gradients as well (see examples/quickstart.rs). These are here because tch cannot
+//! save an optimizer's state, because the rate and Adam's step count, which libtorch keeps on the CPU, would stand still
+//! in a CUDA graph, and because the paper's formulas (§5) are not libtorch's: RMSProp and Adam have ε inside of the root,
+//! and RMSProp decays by 0.9.
 
 use super::initialise::is_batch_norm;
 use clap::ValueEnum;
@@ -55,6 +56,11 @@ impl OptimizerKind {
             Self::Rmsprop => Rule::Rmsprop,
             Self::Adam => Rule::Adam,
         }
+    }
+
+    /// Whether it applies virtual gradients.
+    pub fn is_virtual(self) -> bool {
+        self.svgd_config(0.0).is_some()
     }
 
     /// The settings of the hatted layers; none for plain ones.

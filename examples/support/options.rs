@@ -3,7 +3,7 @@
 use super::optimizer::OptimizerKind;
 use anyhow::{Result, ensure};
 use clap::{ArgGroup, Parser};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use tch::{Cuda, Device};
@@ -35,7 +35,7 @@ pub struct Options {
 
     /// Passes over the training images [default: 10].
     #[arg(long)]
-    pub epochs: Option<NonZeroUsize>,
+    pub epochs: Option<NonZeroU32>,
 
     /// Training steps.
     #[arg(long)]
@@ -76,7 +76,7 @@ pub struct Options {
 
     /// CPU threads [default: libtorch's choice].
     #[arg(long)]
-    pub threads: Option<NonZeroUsize>,
+    pub threads: Option<NonZeroU16>,
 
     /// Forward passes under autocast to bfloat16.
     #[arg(long)]
@@ -97,6 +97,18 @@ pub struct Options {
 }
 
 impl Options {
+    /// Checks what the parsers of single options cannot see.
+    pub fn validate(&self) -> Result<()> {
+        for (index, optimizer) in self.optimizers.iter().enumerate() {
+            ensure!(
+                !self.optimizers[..index].contains(optimizer),
+                "--optimizer: expected each once, got {} twice; give it once, and several --seeds for several runs",
+                optimizer.name()
+            );
+        }
+        Ok(())
+    }
+
     /// The device that was asked for, if it is there.
     pub fn device(&self) -> Result<Device> {
         match self.device {
@@ -119,6 +131,8 @@ impl Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seeds(pub Vec<u64>);
 
+const MOST_SEEDS: u64 = 10_000;
+
 impl FromStr for Seeds {
     type Err = String;
 
@@ -127,7 +141,13 @@ impl FromStr for Seeds {
             text.trim().parse::<u64>().map_err(|_| format!("expected numbers such as 0, 0,3 or 0..5, got '{text}'"))
         };
         let seeds: Vec<u64> = match text.split_once("..") {
-            Some((from, end)) => (number(from)?..number(end)?).collect(),
+            Some((from, end)) => {
+                let range = number(from)?..number(end)?;
+                if range.end.saturating_sub(range.start) > MOST_SEEDS {
+                    return Err(format!("expected at most {MOST_SEEDS} seeds, got '{text}'"));
+                }
+                range.collect()
+            }
             None => text.split(',').map(number).collect::<Result<_, _>>()?,
         };
         let mut sorted = seeds.clone();
@@ -196,7 +216,8 @@ fn number(text: &str, valid: impl Fn(f64) -> bool, expected: &str) -> Result<f64
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    number(text, |value| value > 0.0, "a finite number > 0")
+    // Weights and rates are Float on the device.
+    number(text, |value| value > 0.0 && (value as f32).is_finite(), "a finite number > 0")
 }
 
 fn non_negative(text: &str) -> Result<f64, String> {

@@ -38,7 +38,9 @@ impl Schedule {
                 (scaled(experiment.steps), Some(experiment.decay_at.map(scaled)), scaled(experiment.eval_every))
             }
             (_, Some(steps), _) => (steps.get(), None, steps_per_epoch),
-            (_, _, epochs) => (epochs.map_or(EPOCHS, |epochs| epochs.get()) * steps_per_epoch, None, steps_per_epoch),
+            (_, _, epochs) => {
+                (epochs.map_or(EPOCHS, |epochs| epochs.get() as usize) * steps_per_epoch, None, steps_per_epoch)
+            }
         };
         let eval_every = options.eval_every.map_or(eval_every, |steps| steps.get());
         Schedule { steps, decay_at, rates, eval_every }

@@ -23,7 +23,7 @@ pub struct Stepper<M> {
     vs: nn::VarStore,
     svgd: Option<Svgd>,
     optimizer: Optimizer,
-    /// The sum of the cross-entropies of the steps since it was last taken.
+    /// The sum of the cross-entropies of the steps since it was last forgotten.
     loss_sum: Tensor,
     amp: bool,
     loss_scale: f64,
@@ -88,7 +88,12 @@ impl<M: Model> Stepper<M> {
         self.optimizer.state_bytes() + self.svgd.as_ref().map_or(0, Svgd::state_bytes)
     }
 
-    /// Trains on one batch. Nothing waits for the device.
+    /// Whether steps are replayed from a graph.
+    pub fn is_captured(&self) -> bool {
+        matches!(self.graph, Graph::Captured { .. })
+    }
+
+    /// Trains on one batch. Nothing waits for the device, but for the one step that is captured.
     pub fn step(&mut self, rate: f64, images: &Tensor, labels: &Tensor) -> Result<()> {
         self.optimizer.set_rate(rate);
         match &mut self.graph {

@@ -53,6 +53,7 @@ impl Job<'_> {
             seed: self.seed,
             batch_size: batches.size(),
             planned_steps: schedule.steps,
+            eval_every: schedule.eval_every,
             decay_at: schedule.decay_at,
             rates: schedule.rates,
             scale: options.scale.unwrap_or(experiment.scale),
@@ -63,7 +64,7 @@ impl Job<'_> {
             threads: tch::get_num_threads(),
             amp: options.amp,
             loss_scale: options.loss_scale,
-            cuda_graph: options.cuda_graph,
+            cuda_graph: false,
             crate_version: info.crate_version.to_owned(),
             libtorch_version: info.libtorch_version,
             parameters: stepper.parameters(),
@@ -72,6 +73,16 @@ impl Job<'_> {
             seconds: 0.0,
             note: None,
         })
+    }
+
+    /// Refuses to begin where there is a run already, unless the user has said what is to become of that.
+    pub fn ensure_free(&self) -> Result<()> {
+        ensure!(
+            self.options.resume || self.options.overwrite || !Checkpoints::any(&self.folder)?,
+            "{} holds a run: go on with it by --resume, begin anew by --overwrite, or choose another --out",
+            self.folder.display()
+        );
+        Ok(())
     }
 
     /// The name of the run and of its folder.
@@ -96,7 +107,9 @@ pub fn train<M: Model>(job: &Job) -> Result<Run> {
     let mut stepper = Stepper::<M>::new(experiment, job.optimizer, job.seed, options, data.classes, job.device)?;
     let mut record = job.record(&batches, &schedule, &stepper)?;
 
-    let checkpoints = Checkpoints::open(job.folder.join("checkpoints"))?;
+    let checkpoints = Checkpoints::open(&job.folder)?;
+    let write_record =
+        |record: &Record| write_atomically(&job.folder.join(RECORD_FILE), &serde_json::to_vec_pretty(record)?);
     let start = if options.resume { checkpoints.newest()? } else { None };
     let mut curve = match start {
         Some(checkpoint) => {
@@ -113,18 +126,13 @@ pub fn train<M: Model>(job: &Job) -> Result<Run> {
             Curve::restore(&checkpoint.folder, &job.folder)?
         }
         None => {
-            ensure!(
-                options.overwrite || !checkpoints.any()?,
-                "{} holds a run: go on with it by --resume, begin anew by --overwrite, or choose another --out",
-                job.folder.display()
-            );
             checkpoints.clear()?;
             Curve::create(&job.folder)?
         }
     };
+    // What a run of other conditions or an interrupt left is no longer true.
+    write_record(&record)?;
 
-    let write_record =
-        |record: &Record| write_atomically(&job.folder.join(RECORD_FILE), &serde_json::to_vec_pretty(record)?);
     let bar = progress_bar(&name, schedule.steps);
     let first = record.steps;
     let ahead = if is_finished(&record) { first } else { schedule.steps };
@@ -145,6 +153,7 @@ pub fn train<M: Model>(job: &Job) -> Result<Run> {
         record.steps = step;
         record.seconds += since.elapsed().as_secs_f64();
         record.state_bytes = stepper.state_bytes();
+        record.cuda_graph = stepper.is_captured();
         let diverged = !train_loss.is_finite();
         if diverged {
             record.note = Some(format!("diverged by step {step}"));

@@ -93,8 +93,10 @@ impl Batches {
         let threads = tch::get_num_threads();
         let worker = std::thread::Builder::new().name("batches".to_owned());
         let worker = worker.spawn(move || {
-            // The setting is this thread's own, and also the one with which threads to come begin.
+            // The setting is that of this thread, and the one with which a thread begins when it is first asked: now,
+            // before the training sets it back for the threads to come.
             tch::set_num_threads(1);
+            tch::get_num_threads();
             ready.send(()).ok();
             for step in first..end {
                 // The training has ended early when nobody listens.

@@ -58,7 +58,8 @@ pub enum Benchmark {
 }
 
 impl Benchmark {
-    fn name(self) -> &'static str {
+    /// Its name, as a `Dataset` has it.
+    pub fn name(self) -> &'static str {
         match self {
             Benchmark::Mnist => mnist::NAME,
             Benchmark::Cifar10 => cifar10::NAME,

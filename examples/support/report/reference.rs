@@ -11,7 +11,7 @@ const DATETIME: &str = "[year]-[month]-[day] [hour]:[minute]:[second].[subsecond
 
 /// The data set that the experiment's published numbers belong to.
 pub fn published_data(experiment: &Experiment) -> &'static str {
-    if experiment.log_prefix == "mlp" { "MNIST" } else { "CIFAR-10" }
+    experiment.benchmark.name()
 }
 
 /// The authors' curve, if there is one. Its seconds are those since its first row, tests and pauses included; there is
@@ -24,12 +24,10 @@ pub fn load(folder: &Path, experiment: &Experiment, optimizer: OptimizerKind) ->
         eprintln!("{}: not there: the authors' curve of {} is left out", path.display(), optimizer.name());
         return Ok(None);
     }
-    // The MLP's log has a share between 0 and 1, the others' per cent.
-    let per_cent = if experiment.log_prefix == "mlp" { 100.0 } else { 1.0 };
-    read(&path, per_cent).with_context(|| path.display().to_string()).map(Some)
+    read(&path, experiment.log_accuracy_unit).with_context(|| path.display().to_string()).map(Some)
 }
 
-fn read(path: &Path, per_cent: f64) -> Result<Vec<Evaluation>> {
+fn read(path: &Path, unit: f64) -> Result<Vec<Evaluation>> {
     let format = time::format_description::parse_borrowed::<2>(DATETIME)?;
     let mut reader = csv::Reader::from_path(path).context("cannot be read")?;
     let columns = reader.headers()?.clone();
@@ -57,7 +55,7 @@ fn read(path: &Path, per_cent: f64) -> Result<Vec<Evaluation>> {
             epoch: f64::NAN,
             train_loss: f64::NAN,
             test_loss: number(loss)?,
-            test_error: 100.0 - per_cent * number(accuracy)?,
+            test_error: 100.0 - unit * number(accuracy)?,
             seconds: (time - *start.get_or_insert(time)).as_seconds_f64(),
         });
     }

@@ -29,6 +29,8 @@ pub struct Record {
     pub seed: u64,
     pub batch_size: usize,
     pub planned_steps: usize,
+    /// Steps between tests.
+    pub eval_every: usize,
     /// The steps after which the rate falls, unless it is constant.
     pub decay_at: Option<[usize; 2]>,
     pub rates: [f64; 3],
@@ -69,14 +71,8 @@ impl Record {
     /// that ended early is like those alone that ended at the same step.
     pub fn conditions(&self) -> Record {
         // The scale is there for every optimizer, but does something to virtual gradients only.
-        let scale = if self.is_virtual() { self.scale } else { 0.0 };
+        let scale = if self.optimizer.is_virtual() { self.scale } else { 0.0 };
         Record { seed: 0, seconds: 0.0, state_bytes: 0, scale, ..self.clone() }
-    }
-
-    /// Whether the optimizer works on virtual gradients.
-    pub fn is_virtual(&self) -> bool {
-        use OptimizerKind::*;
-        matches!(self.optimizer, Svgd | SvgdChannel | SvgdPerExample | SvgdMomentum)
     }
 
     /// Why it is shorter than it was to be, if it is: it ended before its time, or has not ended yet.

@@ -145,7 +145,7 @@ fn traits(experiment: &Experiment, record: &Record) -> Vec<Trait> {
     // Nothing is said of what is not in use.
     let used = |is: bool, what: &str| of_all(if is { what.to_owned() } else { String::new() });
     let of_optimizer = |text: String, unusual| Trait { text, of_optimizer: true, unusual };
-    let scale = if record.is_virtual() { format!("scale {}", record.scale) } else { String::new() };
+    let scale = if record.optimizer.is_virtual() { format!("scale {}", record.scale) } else { String::new() };
     vec![
         of_all(record.device.clone()),
         of_all(threads(record)),
@@ -153,9 +153,10 @@ fn traits(experiment: &Experiment, record: &Record) -> Vec<Trait> {
         used(record.loss_scale != 1.0, &format!("loss scale {}", record.loss_scale)),
         used(record.cuda_graph, "CUDA graph"),
         of_optimizer(rates(record), has_other_rates(experiment, record)),
-        of_optimizer(scale, record.is_virtual() && record.scale != experiment.scale),
+        of_optimizer(scale, record.optimizer.is_virtual() && record.scale != experiment.scale),
         of_optimizer(format!("L1 {:e}", record.l1), record.l1 != experiment.l1),
         of_all(format!("{} parameters", record.parameters)),
+        of_all(format!("tests every {} steps", record.eval_every)),
         of_all(format!("tch-svgd {}", record.crate_version)),
         of_all(format!("libtorch {}", record.libtorch_version)),
         of_optimizer(record.cut_short().unwrap_or_default(), record.cut_short().is_some()),
@@ -297,10 +298,10 @@ impl Section<'_> {
         let mut texts: Vec<String> = Vec::new();
         for row in &self.rows {
             let record = row.record();
-            let scale = if record.is_virtual() { format!(", scale {}", record.scale) } else { String::new() };
+            let scale = if record.optimizer.is_virtual() { format!(", scale {}", record.scale) } else { String::new() };
             let mut text =
                 format!("{} {}{scale}", row.optimizer.name(), rates(record).split_once(' ').unwrap_or_default().1);
-            let settings_differ = record.is_virtual() && record.scale != self.experiment.scale;
+            let settings_differ = record.optimizer.is_virtual() && record.scale != self.experiment.scale;
             if has_other_rates(self.experiment, record) || settings_differ {
                 text += " (not the paper's)";
             } else if self.experiment.paper_error(row.optimizer).is_none() {
