@@ -305,7 +305,8 @@ impl Section<'_> {
             if has_other_rates(self.experiment, record) || settings_differ {
                 text += " (not the paper's)";
             } else if self.experiment.paper_error(row.optimizer).is_none() {
-                let of_svgd = self.experiment.rates(row.optimizer) == self.experiment.rates(OptimizerKind::Svgd);
+                let of_svgd = row.optimizer.is_virtual()
+                    && self.experiment.rates(row.optimizer) == self.experiment.rates(OptimizerKind::Svgd);
                 text += if of_svgd { " (the paper's of svgd)" } else { " (ours: the paper has none)" };
             }
             if !texts.contains(&text) {
