@@ -1,13 +1,15 @@
 //! Checkpoints: everything that a run needs to go on as if it had never stopped.
 //!
 //! A checkpoint is a folder `step-N` with the weights, the optimizer's state, SVGD's second moments, the curve so far,
-//! and `checkpoint.json`, which tells the rest and the checksum of each file; its own is in `checkpoint.md5`. It is written under another name, synced
-//! and renamed: it is there as a whole or not at all. The order of the images and all that is drawn at random follow
-//! from the seed and the step (see data/batches.rs), so these two are the whole state of the generator.
+//! and `checkpoint.json`, which tells the rest and the checksum of each file; its own is in `checkpoint.md5`. It is
+//! written under another name, synced and renamed: it is there as a whole or not at all. The order of the images and all
+//! that is drawn at random follow from the seed and the step (see data/batches.rs), so these two are the whole state of
+//! the generator.
 
 use super::files::{hexadecimal, sync_folder, write_synced};
 use super::report::run::Record;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use fs4::{FileExt, TryLockError};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -61,8 +63,9 @@ impl Checkpoints {
         let folder = run.join("checkpoints");
         std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
         let lock = File::create(run.join(LOCK)).with_context(|| format!("{}: cannot be written", run.display()))?;
+        // A file system that has no locks is no reason not to train.
         ensure!(
-            fs4::FileExt::try_lock(&lock).is_ok(),
+            !matches!(FileExt::try_lock(&lock), Err(TryLockError::WouldBlock)),
             "{}: another process is training here; wait for it, or choose another --out",
             run.display()
         );
