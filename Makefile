@@ -1,12 +1,17 @@
 # `make test` and `make demo` obtain libtorch themselves; see scripts/libtorch.
 
-.PHONY: libtorch test demo results bench lint doc format cuda check-cuda
+.PHONY: libtorch test test-library demo results bench lint doc format cuda check-cuda
 
 libtorch:
 	scripts/libtorch
 
 test: libtorch
 	cargo test
+
+# What does not train whole programs: operators, layers, state, build, the crate that depends on ours.
+PROGRAM_TESTS = checkpoints examples report training
+test-library: libtorch
+	cargo test --lib $(patsubst tests/%.rs,--test %,$(filter-out $(PROGRAM_TESTS:%=tests/%.rs),$(wildcard tests/*.rs)))
 
 # ResNet-20 with SGD and SVGD side by side, in about five minutes of computing on two cores.
 demo: libtorch
@@ -22,11 +27,12 @@ bench: libtorch
 	cargo bench
 	@scripts/bench-table
 
-# With our CUDA kernels, against a libtorch with CUDA: that of PyTorch 2.11.0 in python3 (pip install torch==2.11.0 and
-# LIBTORCH_USE_PYTORCH=1, which goes before LIBTORCH), or the one in the folder LIBTORCH. nvcc is that of CUDA_HOME,
+# With our CUDA kernels, against a libtorch with CUDA: that of PyTorch in python3 (pip install torch of the version that
+# scripts/libtorch --version tells, and LIBTORCH_USE_PYTORCH=1, which goes before LIBTORCH), or the one in the folder LIBTORCH. nvcc is that of CUDA_HOME,
 # CUDA_PATH or PATH, or what scripts/nvcc fetches; TORCH_CUDA_ARCH_LIST chooses the architectures.
 cuda:
-	@test -n "$(LIBTORCH)$(LIBTORCH_USE_PYTORCH)" || { echo "make cuda: set LIBTORCH_USE_PYTORCH=1 where python3 has PyTorch 2.11.0 with CUDA (pip install torch==2.11.0), or LIBTORCH to the folder of a libtorch 2.11.0 with CUDA" >&2; exit 1; }
+	@test -n "$(LIBTORCH)$(LIBTORCH_USE_PYTORCH)" || { version=$$(scripts/libtorch --version); echo "make cuda: set LIBTORCH_USE_PYTORCH=1 where python3 has PyTorch $$version with CUDA (pip install torch==$$version), or LIBTORCH to the folder of a libtorch $$version with CUDA" >&2; exit 1; }
+	scripts/libtorch
 	command -v nvcc >/dev/null || scripts/nvcc
 	cargo build --release --features cuda --target-dir $(or $(CARGO_TARGET_DIR),target/cuda)
 
@@ -40,7 +46,7 @@ lint: libtorch
 	cargo fmt --check
 	cargo clippy --all-targets -- --deny warnings
 	clang-format --dry-run --Werror $(CPP)
-	shellcheck -x scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/check-cuda .ci/run
+	shellcheck -x scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/with-tch scripts/check-cuda .ci/run
 
 doc: libtorch
 	RUSTDOCFLAGS="--deny warnings" cargo doc --no-deps

@@ -46,6 +46,7 @@ fn main() {
     println!("cargo:rerun-if-changed=src/bridge.rs");
     if std::env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
         println!("cargo:rustc-env=TCH_SVGD_LIBTORCH_LIB=");
+        println!("cargo:rustc-env=TCH_SVGD_TCH=");
         return;
     }
     if let Err(message) = build() {
@@ -59,12 +60,15 @@ fn build() -> Result<(), String> {
 
     let mut cpp = cxx_build::bridge("src/bridge.rs");
     cpp.files(SOURCES)
-        .std("c++17")
+        .std(&libtorch.cpp_standard())
         // libtorch's headers are not ours to warn about.
         .flags(libtorch.include_dirs().iter().map(|dir| format!("-isystem{}", dir.display())))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         // The kernels are what this crate is for: a debug build of Rust has them optimized all the same.
         .opt_level(3)
+        // Optimized C++ is stepped through by few, and libtorch's headers make it 20 times as large and twice as slow to
+        // compile; CXXFLAGS=-g asks for it.
+        .debug(false)
         // TORCH_LIBRARY works by static initialisers that nothing refers to; without this the linker drops them.
         .link_lib_modifier("+whole-archive");
     // at::parallel_for is serial unless OpenMP is on where it is compiled. torch-sys links GNU's library for it, which
@@ -78,11 +82,14 @@ fn build() -> Result<(), String> {
         Some(_) => Some(add_cuda(&mut cpp, &libtorch)?),
         None => None,
     };
-    cpp.try_compile("tch_svgd_cpp").map_err(|error| format!("cpp/ did not compile: {error}"))?;
-    compile_loops()?;
+    cpp.try_compile("tch_svgd_cpp").map_err(|error| {
+        format!("cpp/ did not compile as C++{}, for libtorch {}: {error}", libtorch.pair.cpp_standard, libtorch.version)
+    })?;
+    compile_loops(&libtorch)?;
 
     let lib = libtorch.lib.display();
     println!("cargo:rustc-env=TCH_SVGD_LIBTORCH_LIB={lib}");
+    println!("cargo:rustc-env=TCH_SVGD_TCH={}", libtorch.tch());
     // For our own tests, examples, benches and the cdylib. A dependent's build.rs does the same with
     // DEP_TCH_SVGD_LIBTORCH_LIB, which the next line gives it.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
@@ -94,19 +101,20 @@ fn build() -> Result<(), String> {
 }
 
 /// After cpp/, whose symbols these libraries resolve.
-fn compile_loops() -> Result<(), String> {
+fn compile_loops(libtorch: &libtorch::Libtorch) -> Result<(), String> {
     let x86_64 = std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
     for (source, flags) in LOOPS.iter().chain(if x86_64 { LOOPS_X86_64 } else { &[] }) {
         let name = std::path::Path::new(source).file_stem().unwrap_or_default().to_string_lossy();
         cc::Build::new()
             .cpp(true)
-            .std("c++17")
+            .std(&libtorch.cpp_standard())
             .file(source)
             .flags(*flags)
             // No fused multiply-add: every instruction set gives the same bits. No errno and no floating-point traps:
             // both would keep roots and selections from becoming vector instructions.
             .flags(["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"])
             .opt_level(3)
+            .debug(false)
             .try_compile(&format!("tch_svgd_{name}"))
             .map_err(|error| format!("{source} did not compile: {error}"))?;
     }
@@ -134,7 +142,7 @@ fn add_cuda(cpp: &mut cc::Build, libtorch: &libtorch::Libtorch) -> Result<cuda::
         let mut nvcc = cc::Build::new();
         nvcc.cuda(true)
             .cudart("none")
-            .std("c++17")
+            .std(&libtorch.cpp_standard())
             .file(kernel)
             .flags(cuda::NVCC_FLAGS)
             .flags(&architectures)

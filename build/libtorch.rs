@@ -1,9 +1,36 @@
-//! Which libtorch torch-sys links, and whether it is the version that these bindings are written for.
+//! Which libtorch torch-sys links, and what versions.txt says of that version.
 
 use std::path::{Path, PathBuf};
 
-/// The version that tch 0.24 binds.
-pub const VERSION: &str = "2.11.0";
+/// Which tch goes with which libtorch, for everyone.
+const VERSIONS: &str = include_str!("versions.txt");
+
+/// A tch, the libtorch that it binds, and what follows from that.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pair {
+    /// The series of tch, such as `0.26`.
+    pub tch: &'static str,
+    /// The version of libtorch, such as `2.13.0`.
+    pub libtorch: &'static str,
+    /// The C++ standard of libtorch's headers, such as `20`.
+    pub cpp_standard: &'static str,
+    /// The CUDA version of PyTorch's own wheels, such as `13.0`.
+    pub cuda: &'static str,
+}
+
+/// The pairs of versions.txt, the newest first.
+pub fn known_pairs() -> Vec<Pair> {
+    let heads = VERSIONS.lines().filter(|line| line.starts_with("tch "));
+    let pairs = heads.map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        ["tch", tch, "libtorch", libtorch, "c++", cpp_standard, "cuda", cuda] => {
+            Pair { tch, libtorch, cpp_standard, cuda }
+        }
+        _ => {
+            panic!("build/versions.txt: expected 'tch SERIES libtorch VERSION c++ STANDARD cuda VERSION', got '{line}'")
+        }
+    });
+    pairs.collect()
+}
 
 /// The libtorch that torch-sys links.
 pub struct Libtorch {
@@ -11,6 +38,10 @@ pub struct Libtorch {
     pub lib: PathBuf,
     /// The folder of libtorch's headers.
     include: PathBuf,
+    /// What the headers call themselves.
+    pub version: String,
+    /// The known pair of that version, or the one that is nearest to it where the user has waived the check.
+    pub pair: Pair,
 }
 
 impl Libtorch {
@@ -30,21 +61,41 @@ impl Libtorch {
         };
         let root = chosen.map(PathBuf::from).unwrap_or_else(|| lib.parent().unwrap_or(&lib).to_path_buf());
         let include = root.join("include");
-        let bypass = std::env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_some();
-        match check_version(&include) {
-            Err(message) if !bypass => Err(message),
-            _ => Ok(Self { lib, include }),
-        }
+        let version = header_version(&include)?;
+        let pair = match pair_of(&version, &include) {
+            Ok(pair) => pair,
+            Err(message) if std::env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_none() => return Err(message),
+            Err(_) => {
+                let pair = nearest_pair(&version);
+                println!(
+                    "cargo:warning=libtorch {version} is not a known one: compiled as libtorch {}, as \
+                     LIBTORCH_BYPASS_VERSION_CHECK asks",
+                    pair.libtorch
+                );
+                pair
+            }
+        };
+        Ok(Self { lib, include, version, pair })
     }
 
     /// The folders that libtorch's headers are included from.
     pub fn include_dirs(&self) -> [PathBuf; 2] {
         [self.include.clone(), self.include.join("torch/csrc/api/include")]
     }
+
+    /// The value of a compiler's `-std`.
+    pub fn cpp_standard(&self) -> String {
+        format!("c++{}", self.pair.cpp_standard)
+    }
+
+    /// The tch that binds this libtorch, or nothing where none is known to.
+    pub fn tch(&self) -> &str {
+        if self.pair.libtorch == self.version { self.pair.tch } else { "" }
+    }
 }
 
 /// Reads the version out of libtorch's own header: unlike `build-version`, every copy of libtorch has it.
-pub fn check_version(include: &Path) -> Result<(), String> {
+pub fn header_version(include: &Path) -> Result<String, String> {
     let headers = ["torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h"];
     let text = headers.iter().find_map(|header| std::fs::read_to_string(include.join(header)).ok());
     let found = text.as_deref().and_then(|text| {
@@ -54,17 +105,39 @@ pub fn check_version(include: &Path) -> Result<(), String> {
         };
         Some([number("MAJOR")?, number("MINOR")?, number("PATCH")?].join("."))
     });
-    match found {
-        Some(found) if found == VERSION => Ok(()),
-        Some(found) => Err(format!(
-            "libtorch {VERSION} is needed, {} holds libtorch {found}; unset LIBTORCH and run scripts/libtorch to get \
-             {VERSION}, or point LIBTORCH to one (LIBTORCH_BYPASS_VERSION_CHECK=1 tries this one all the same)",
-            include.display()
-        )),
-        None => Err(format!(
-            "libtorch {VERSION} is needed, {} holds no libtorch headers; run scripts/libtorch to get it, or point \
-             LIBTORCH to a folder that has include/ and lib/",
-            include.display()
-        )),
-    }
+    found.ok_or_else(|| {
+        format!(
+            "{} holds no libtorch headers; run scripts/libtorch to get them, or point LIBTORCH to a folder that has \
+             include/ and lib/. Known: {}",
+            include.display(),
+            known_pairs_text()
+        )
+    })
+}
+
+/// The known pair of a libtorch, whose headers are in `include`.
+pub fn pair_of(version: &str, include: &Path) -> Result<Pair, String> {
+    known_pairs().into_iter().find(|pair| pair.libtorch == version).ok_or_else(|| {
+        format!(
+            "{} holds libtorch {version}, which goes with no tch that tch-svgd {} takes. Known: {}. `cargo tree --invert \
+             torch-sys` tells your tch; unset LIBTORCH and run `scripts/libtorch TCH` to get the libtorch of that one, or \
+             point LIBTORCH to it (LIBTORCH_BYPASS_VERSION_CHECK=1 tries this one all the same)",
+            include.display(),
+            env!("CARGO_PKG_VERSION"),
+            known_pairs_text()
+        )
+    })
+}
+
+/// The newest pair that is not newer than this libtorch, or the oldest of all.
+pub fn nearest_pair(version: &str) -> Pair {
+    let numbers = |text: &str| text.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>();
+    let pairs = known_pairs();
+    let older = pairs.iter().find(|pair| numbers(pair.libtorch) <= numbers(version));
+    *older.or(pairs.last()).expect("build/versions.txt has pairs")
+}
+
+fn known_pairs_text() -> String {
+    let pairs = known_pairs().into_iter().map(|pair| format!("tch {} with libtorch {}", pair.tch, pair.libtorch));
+    pairs.collect::<Vec<_>>().join(", ")
 }

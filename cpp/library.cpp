@@ -3,7 +3,13 @@
 //   gradient_scale   the factor k of DESIGN §2; 0 or less means the batch size
 //   second_moment    the accumulator, updated in place once per backward pass
 //   output_mask      which of the gradients of input, weight and bias to compute
+#include <torch/headeronly/version.h>
 #include <torch/library.h>
+
+// What a loader reads in the file (examples/torch_ops.py), since a PyTorch of another version lacks symbols that this
+// library needs, and says no more than that. Nothing refers to it: compiler and linker are told to keep it.
+extern const char kBuiltFor[];
+__attribute__((used, retain)) const char kBuiltFor[] = "tch-svgd is built for libtorch " TORCH_VERSION;
 
 TORCH_LIBRARY(svgd, m) {
   m.def(

@@ -33,7 +33,7 @@ fetch_wheels() {
   case $platform in
     linux-*) for glibc in 28 27 26 25 24 17; do tags+=(--platform "manylinux_2_${glibc}_$(uname -m)"); done
              tags+=(--platform "manylinux2014_$(uname -m)" --platform "manylinux2010_$(uname -m)") ;;
-    macos-*) tags+=(--platform macosx_11_0_arm64) ;;
+    macos-*) tags+=(--platform macosx_14_0_arm64 --platform macosx_11_0_arm64) ;;
   esac
   mkdir -p "$folder"
   trap 'exit 130' INT  # pip takes an interrupt for a failure like any other

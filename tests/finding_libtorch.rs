@@ -1,41 +1,16 @@
-//! How libtorch is obtained (scripts/libtorch) and recognised (build/libtorch.rs).
+//! How libtorch is obtained (scripts/libtorch).
 
-#[path = "../build/libtorch.rs"]
-#[allow(dead_code)]
-mod libtorch;
 #[path = "common/programs.rs"]
 mod programs;
+#[path = "common/versions.rs"]
+mod versions;
 
 use programs::*;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-#[test]
-fn a_wrong_libtorch_is_named_with_both_versions_and_its_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let include = folder.path().join("include");
-    let check = || libtorch::check_version(&include);
-    let missing = check().unwrap_err();
-    assert!(missing.contains(include.to_str().unwrap()) && missing.contains("2.11.0"), "{missing}");
-
-    let header = include.join("torch/headeronly/version.h");
-    std::fs::create_dir_all(header.parent().unwrap()).unwrap();
-    let write = |minor: u32| {
-        let lines = format!(
-            "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR {minor}\n#define TORCH_VERSION_PATCH 0\n"
-        );
-        std::fs::write(&header, lines).unwrap();
-    };
-    write(7);
-    let wrong = check().unwrap_err();
-    for part in ["libtorch 2.11.0 is needed", "2.7.0", include.to_str().unwrap(), "scripts/libtorch"] {
-        assert!(wrong.contains(part), "'{part}' is not in: {wrong}");
-    }
-    write(11);
-    check().unwrap();
-}
+use versions::*;
 
 /// A copy of the script in a project of its own, with a home of its own and stubs for the programs it calls.
 struct Project {
@@ -45,11 +20,11 @@ struct Project {
 impl Project {
     fn new() -> Self {
         let project = Project { folder: tempfile::tempdir().unwrap() };
-        for folder in ["project/scripts", "bin", "home"] {
+        for folder in ["project/scripts", "project/build", "bin", "home"] {
             std::fs::create_dir_all(project.path(folder)).unwrap();
         }
-        for script in ["libtorch", "wheels.sh"] {
-            std::fs::copy(root().join("scripts").join(script), project.path("project/scripts").join(script)).unwrap();
+        for file in ["scripts/libtorch", "scripts/wheels.sh", "scripts/versions.sh", "build/versions.txt"] {
+            std::fs::copy(root().join(file), project.path("project").join(file)).unwrap();
         }
         // The ordinary tools that the script may use, and no others.
         for tool in [
@@ -92,6 +67,32 @@ impl Project {
     fn libtorch(&self) -> PathBuf {
         self.path("project/.libtorch")
     }
+
+    /// Cargo.lock, as far as the script reads it.
+    fn lock(&self, tch: &str) {
+        let text = format!(
+            "version = 4\n\n[[package]]\nname = \"tar\"\nversion = \"0.4.44\"\n\n[[package]]\nname = \"tch\"\nversion = \
+             \"{tch}\"\n\n[[package]]\nname = \"torch-sys\"\nversion = \"0.1.0\"\n"
+        );
+        std::fs::write(self.path("project/Cargo.lock"), text).unwrap();
+    }
+
+    /// A libtorch as far as the script looks at one, or a folder without, and its path.
+    fn installed(&self, name: &str, version: Option<&str>) -> PathBuf {
+        let folder = self.path(name);
+        let headers = folder.join("include/torch/headeronly");
+        std::fs::create_dir_all(&headers).unwrap();
+        if let Some(version) = version {
+            let numbers: Vec<_> = version.split('.').collect();
+            let text = format!(
+                "#pragma once\n\n#define TORCH_VERSION_MAJOR {}\n#define TORCH_VERSION_MINOR {}\n\
+                 #define TORCH_VERSION_PATCH {}\n",
+                numbers[0], numbers[1], numbers[2]
+            );
+            std::fs::write(headers.join("version.h"), text).unwrap();
+        }
+        folder
+    }
 }
 
 /// The Python that runs the unpacking, whatever the PATH of the stubs is.
@@ -99,14 +100,76 @@ fn python() -> String {
     stdout(&run(Command::new("python3").args(["-c", "import sys; print(sys.executable)"]))).trim().to_owned()
 }
 
+/// The newest pair and the oldest.
+fn ends() -> [Pair; 2] {
+    let pairs = known_pairs();
+    [pairs[0], pairs[pairs.len() - 1]]
+}
+
 #[test]
-fn the_script_does_nothing_when_libtorch_is_chosen() {
-    for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
+fn the_script_does_nothing_when_the_right_libtorch_is_chosen() {
+    for pair in known_pairs() {
         let project = Project::new();
-        let text = stdout(&run(project.script().env(variable, "/opt/elsewhere")));
-        assert!(text.contains(&format!("{variable} is set")) && text.contains("nothing to do"), "{text}");
+        project.lock(&format!("{}.0", pair.tch));
+        let libtorch = project.installed("elsewhere", Some(pair.libtorch));
+        let text = stdout(&run(project.script().env("LIBTORCH", &libtorch)));
+        assert!(text.contains("LIBTORCH is set") && text.contains("nothing to do"), "{text}");
+        let path = run(project.script().env("LIBTORCH", &libtorch).arg("--path"));
+        assert_eq!(stdout(&path), format!("{}\n", libtorch.display()));
+        // Headers in a folder of their own, as for torch-sys.
+        let empty = project.installed("empty", None);
+        run(project.script().env("LIBTORCH", empty).env("LIBTORCH_INCLUDE", &libtorch));
         assert!(!project.libtorch().exists());
         assert_eq!(std::fs::read_dir(project.path("home")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn the_script_refuses_a_chosen_libtorch_of_another_version() {
+    let [newest, oldest] = ends();
+    let project = Project::new();
+    project.lock(&format!("{}.0", newest.tch));
+    let other = project.installed("other", Some(oldest.libtorch));
+    let none = project.installed("none", None);
+    for (folder, found) in [(&other, format!("libtorch {}", oldest.libtorch)), (&none, "no libtorch headers".into())] {
+        let text = run_refused(project.script().env("LIBTORCH", folder));
+        let binds = format!("tch {}.0 binds libtorch {}", newest.tch, newest.libtorch);
+        let known = format!("tch {} with libtorch {}", oldest.tch, oldest.libtorch);
+        for part in [folder.to_str().unwrap(), &found, &binds, &known, "unset LIBTORCH", "cargo update tch --precise"] {
+            assert!(text.to_lowercase().contains(&part.to_lowercase()), "'{part}' is not in: {text}");
+        }
+        run(project.script().env("LIBTORCH", folder).env("LIBTORCH_BYPASS_VERSION_CHECK", "1"));
+    }
+    // The other tch is happy with it.
+    run(project.script().env("LIBTORCH", &other).arg(oldest.tch));
+}
+
+#[test]
+fn the_script_asks_the_pytorch_that_is_chosen_for_its_version() {
+    let [newest, oldest] = ends();
+    let project = Project::new();
+    let site = project.path("site");
+    project.stub("python3", &format!("PYTHONPATH={} exec {} \"$@\"", site.display(), python()));
+    let chosen = || {
+        let mut script = project.script();
+        script.env("LIBTORCH_USE_PYTORCH", "1");
+        script
+    };
+    for (version, fits) in [(newest.libtorch, true), (oldest.libtorch, newest == oldest)] {
+        let torch = project.installed("site/torch", Some(version));
+        std::fs::write(torch.join("__init__.py"), "raise Exception('not to be imported')").unwrap();
+        let output = chosen().output().unwrap();
+        assert_eq!(output.status.success(), fits, "{version}: {}", stderr(&output));
+        let text = if fits { stdout(&output) } else { stderr(&output) };
+        assert!(text.contains("LIBTORCH_USE_PYTORCH is set") && text.contains(version), "{text}");
+    }
+}
+
+#[test]
+fn a_wrong_option_is_told_how_the_script_is_called() {
+    for arguments in ["--foo", "0.26 0.24", "--path --version", "--path 0.26 now"] {
+        let text = run_refused(Project::new().script().args(words(arguments)));
+        assert!(text.contains("usage: scripts/libtorch [--path | --version] [TCH]"), "{text}");
     }
 }
 
@@ -127,7 +190,8 @@ fn the_script_names_a_missing_program_and_how_to_get_it() {
     says(["pip is missing", "apt install python3-pip"]);
     project.stub("python3", "");
     project.stub("uname", "echo Plan9");
-    says(["no libtorch 2.11.0 wheel is known for Plan9", "LIBTORCH"]);
+    let unknown = format!("no libtorch {} wheel is known for Plan9", ends()[0].libtorch);
+    says([&unknown, "LIBTORCH"]);
 }
 
 /// pip that makes small wheels; the third call fails as long as the file `network` is missing.
@@ -153,12 +217,14 @@ exec {python} {folder}/wheel.py "$name" "$dest""#
         r#"
 import sys, zipfile
 name, dest = sys.argv[1:]
+# The wheels of CUDA 12 have it in their names.
+cuda = "12" if name.endswith("-cu12") else "13"
 files = {
     "torch": ["torch/include/torch/torch.h", "torch/lib/libtorch.so", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so",
               "torch/lib/libgomp.so.1", "torch/lib/libtorch_cuda.so", "torch/lib/libtorch_python.so", "torch/nn/init.py"],
-    "nvidia-cuda-runtime": ["nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/include/cuda.h"],
-    "nvidia-cuda-cupti": ["nvidia/cu13/lib/libcupti.so.13", "nvidia/cu13/lib/libnvperf_host.so"],
-}[name]
+    "nvidia-cuda-runtime": [f"nvidia/cuda/lib/libcudart.so.{cuda}", "nvidia/cuda/include/cuda.h"],
+    "nvidia-cuda-cupti": [f"nvidia/cuda/lib/libcupti.so.{cuda}", "nvidia/cuda/lib/libnvperf_host.so"],
+}[name.removesuffix("-cu12")]
 with zipfile.ZipFile(f"{dest}/{name}.whl", "w") as wheel:
     for file in files:
         wheel.writestr(file, file)
@@ -175,17 +241,20 @@ with zipfile.ZipFile(f"{dest}/{name}.whl", "w") as wheel:
 fn the_script_goes_on_after_a_broken_download_and_does_its_work_once() {
     let project = Project::new();
     stub_pip(&project);
+    let version = ends()[0].libtorch;
     let refused = run_refused(&mut project.script());
-    assert!(refused.contains("nvidia-cuda-cupti==13.0.85 could not be fetched"), "{refused}");
+    assert!(refused.contains("nvidia-cuda-cupti==") && refused.contains(" could not be fetched"), "{refused}");
     assert!(!project.libtorch().exists(), "half a libtorch must not be found");
     let cache = project.path("home/.cache/tch-svgd");
-    assert!(cache.join("wheels-2.11.0-linux-x86_64/torch.whl").exists(), "a complete wheel is kept");
+    let wheels = cache.join(format!("wheels-{version}-linux-x86_64"));
+    assert!(wheels.join("torch.whl").exists(), "a complete wheel is kept");
 
     std::fs::write(project.path("network"), "").unwrap();
     let text = stdout(&run(&mut project.script()));
-    assert!(text.contains("unpacking into") && text.contains("libtorch 2.11.0 is in"), "{text}");
+    let is_in = format!("libtorch {version} is in");
+    assert!(text.contains("unpacking into") && text.contains(&is_in), "{text}");
     let libtorch = project.libtorch();
-    assert_eq!(read(libtorch.join("build-version")).trim(), "2.11.0");
+    assert_eq!(read(libtorch.join("build-version")).trim(), version);
     assert_eq!(read(libtorch.join("include/torch/torch.h")), "torch/include/torch/torch.h");
     let mut libraries: Vec<_> = std::fs::read_dir(libtorch.join("lib"))
         .unwrap()
@@ -203,4 +272,39 @@ fn the_script_goes_on_after_a_broken_download_and_does_its_work_once() {
     let text = stdout(&run(&mut project.script()));
     assert!(!text.contains("fetching") && libtorch.join("build-version").exists(), "{text}");
     assert_eq!(calls, read(project.path("calls")));
+}
+
+#[test]
+fn the_libtorch_is_that_of_the_tch_in_cargo_lock_and_others_stay_beside_it() {
+    let project = Project::new();
+    stub_pip(&project);
+    std::fs::write(project.path("network"), "").unwrap();
+    let linked = || read(project.libtorch().join("build-version")).trim().to_owned();
+    for pair in known_pairs() {
+        project.lock(&format!("{}.0", pair.tch));
+        run(&mut project.script());
+        assert_eq!(linked(), pair.libtorch);
+    }
+    let calls = read(project.path("calls"));
+    for pair in known_pairs() {
+        // A patch release binds what its series binds.
+        project.lock(&format!("{}.7", pair.tch));
+        run(&mut project.script());
+        assert_eq!(linked(), pair.libtorch);
+    }
+    // Asked for by name, as for a crate elsewhere: this checkout's link is left alone.
+    let before = linked();
+    for pair in known_pairs() {
+        let folder = stdout(&run(project.script().args(["--path", pair.tch])));
+        assert_eq!(folder.lines().count(), 1, "{folder}");
+        assert_eq!(read(Path::new(folder.trim()).join("build-version")).trim(), pair.libtorch);
+        let text = stdout(&run(project.script().arg(pair.tch)));
+        assert!(text.contains(&format!("export LIBTORCH={}", folder.trim())), "{text}");
+    }
+    assert_eq!(linked(), before);
+    assert_eq!(calls, read(project.path("calls")), "nothing is fetched twice");
+
+    project.lock("0.99.0");
+    let text = run_refused(&mut project.script());
+    assert!(text.contains("tch 0.99.0 ") && text.contains(&format!("tch {} with", ends()[0].tch)), "{text}");
 }

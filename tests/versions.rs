@@ -1,0 +1,207 @@
+//! build/versions.txt, and all that must say the same: Cargo.toml, README.md, the scripts, and the library itself.
+
+#[path = "common/programs.rs"]
+mod programs;
+#[path = "common/versions.rs"]
+mod versions;
+
+use programs::*;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use versions::*;
+
+#[test]
+fn every_pair_has_its_wheels_and_every_wheel_a_checksum() {
+    let table = read(root().join("build/versions.txt"));
+    let pairs = known_pairs();
+    let (mut wheels, mut head) = (BTreeSet::new(), "");
+    for line in table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if !line.starts_with(' ') {
+            head = line;
+            continue;
+        }
+        let [platform, wheel, sha256] = words(line)[..] else { panic!("{line}") };
+        assert!(["linux-x86_64", "linux-aarch64", "macos-arm64"].contains(&platform), "{line}");
+        assert!(sha256.len() == 64 && sha256.bytes().all(|byte| b"0123456789abcdef".contains(&byte)), "{line}");
+        assert!(wheel.contains("=="), "{line}");
+        assert!(wheels.insert((head, platform, wheel)), "twice: {line}");
+    }
+    for pair in &pairs {
+        let head = table.lines().find(|line| line.starts_with(&format!("tch {} ", pair.tch))).unwrap();
+        for platform in ["linux-x86_64", "linux-aarch64", "macos-arm64"] {
+            let torch = format!("torch=={}", pair.libtorch);
+            assert!(wheels.contains(&(head, platform, &torch)), "{head}: no {torch} for {platform}");
+        }
+    }
+    let number = |text: &str| text.split('.').map(|part| part.parse().unwrap()).collect::<Vec<u32>>();
+    assert!(pairs.is_sorted_by(|a, b| number(a.tch) > number(b.tch)), "the newest is first");
+    assert!(pairs.is_sorted_by(|a, b| number(a.libtorch) > number(b.libtorch)));
+}
+
+#[test]
+fn cargo_takes_the_tch_of_the_table_and_no_other() {
+    let pairs = known_pairs();
+    let (oldest, newest) = (pairs.last().unwrap().tch, pairs[0].tch);
+    let (major, minor) = newest.split_once('.').unwrap();
+    let range = format!("\">={oldest}, <{major}.{}\"", minor.parse::<u32>().unwrap() + 1);
+    let manifest = read(root().join("Cargo.toml"));
+    for package in ["tch", "torch-sys"] {
+        assert!(manifest.lines().any(|line| line == format!("{package} = {range}")), "{package} = {range}");
+    }
+    assert!(pairs.contains(&locked_pair()));
+}
+
+#[test]
+fn the_readme_has_the_table() {
+    let readme = read(root().join("README.md"));
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let header = "| tch | libtorch | C++ | PyTorch for `torch.ops.svgd` | CUDA |";
+    let header = cells(header);
+    let mut lines = readme.lines().skip_while(|line| cells(line) != header);
+    assert!(lines.next().is_some(), "README.md has no table of versions");
+    let rows: Vec<_> = lines.skip(1).take_while(|line| line.starts_with('|')).map(cells).collect();
+    let expected = known_pairs().into_iter().map(|pair| {
+        let wheel = format!("`torch=={}`", pair.libtorch);
+        ["", pair.tch, pair.libtorch, pair.cpp_standard, &wheel, pair.cuda, ""].map(str::to_owned).to_vec()
+    });
+    assert_eq!(rows, expected.collect::<Vec<_>>());
+    assert!(readme.contains(&format!("tch = \"{}\"", known_pairs()[0].tch)), "the newest in the example");
+}
+
+#[test]
+fn the_library_is_compiled_for_the_libtorch_of_its_tch() {
+    let info = tch_svgd::build_info().unwrap();
+    let pair = locked_pair();
+    assert_eq!((&info.libtorch_version[..], info.tch_series), (pair.libtorch, pair.tch));
+    let text = info.to_string();
+    assert!(text.contains(&format!("libtorch {} in ", pair.libtorch)), "{text}");
+    assert!(text.contains(&format!("\ntch {}\n", pair.tch)), "{text}");
+}
+
+fn libtorch_script() -> Command {
+    let mut command = Command::new(root().join("scripts/libtorch"));
+    for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+#[test]
+fn the_scripts_read_the_table_as_the_build_does() {
+    let version = |arguments: &[&str]| stdout(&run(libtorch_script().arg("--version").args(arguments)));
+    for pair in known_pairs() {
+        for tch in [pair.tch.to_owned(), format!("{}.0", pair.tch)] {
+            assert_eq!(version(&[&tch]), format!("{}\n", pair.libtorch));
+        }
+    }
+    assert_eq!(version(&[]), format!("{}\n", locked_pair().libtorch), "that of Cargo.lock");
+}
+
+#[test]
+fn a_tch_that_is_not_known_is_named_with_those_that_are() {
+    for script in [libtorch_script().arg("0.99"), Command::new(root().join("scripts/with-tch")).args(["0.99", "true"])]
+    {
+        let text = run_refused(script);
+        assert!(text.contains("tch 0.99 ") && text.lines().count() == 1, "{text}");
+        for pair in known_pairs() {
+            assert!(text.contains(&format!("tch {} with libtorch {}", pair.tch, pair.libtorch)), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_libtorch_is_named_with_its_folder_and_the_known_pairs() {
+    let folder = tempfile::tempdir().unwrap();
+    let include = folder.path().join("include");
+    let missing = libtorch::header_version(&include).unwrap_err();
+    let header = include.join("torch/headeronly/version.h");
+    std::fs::create_dir_all(header.parent().unwrap()).unwrap();
+    let found = |version: [u32; 3]| {
+        let [major, minor, patch] = version;
+        let lines = format!(
+            "#define TORCH_VERSION_MAJOR {major}\n#define TORCH_VERSION_MINOR {minor}\n\
+             #define TORCH_VERSION_PATCH {patch}\n"
+        );
+        std::fs::write(&header, lines).unwrap();
+        let version = libtorch::header_version(&include).unwrap();
+        libtorch::pair_of(&version, &include)
+    };
+    let wrong = found([2, 7, 1]).unwrap_err();
+    for text in [&missing, &wrong] {
+        assert!(text.contains(include.to_str().unwrap()) && text.contains("scripts/libtorch"), "{text}");
+        for pair in known_pairs() {
+            assert!(text.contains(&format!("tch {} with libtorch {}", pair.tch, pair.libtorch)), "{text}");
+        }
+    }
+    for part in ["libtorch 2.7.1", "torch-sys", "LIBTORCH_BYPASS_VERSION_CHECK"] {
+        assert!(wrong.contains(part), "'{part}' is not in: {wrong}");
+    }
+    let newest = known_pairs()[0];
+    let numbers: Vec<u32> = newest.libtorch.split('.').map(|part| part.parse().unwrap()).collect();
+    assert_eq!(found([numbers[0], numbers[1], numbers[2]]), Ok(newest));
+}
+
+/// A Python whose torch is of this version, and does nothing but tell what it is to load.
+fn python_with_torch(folder: &Path, version: &str) -> Command {
+    let torch = folder.join("torch");
+    std::fs::create_dir_all(&torch).unwrap();
+    std::fs::write(torch.join("version.py"), format!("__version__ = '{version}'\ncuda: str = '13.0'\n")).unwrap();
+    let text = "from .version import __version__\nclass ops:\n  def load_library(path): raise SystemExit('loads ' + path)\n";
+    std::fs::write(torch.join("__init__.py"), text).unwrap();
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", folder).env("PYTHONDONTWRITEBYTECODE", "1");
+    python
+}
+
+#[test]
+fn python_is_told_which_pytorch_the_library_is_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = std::env::current_exe().unwrap().with_file_name("libtch_svgd.so");
+    let wanted = locked_pair().libtorch;
+    let load = |version: &str, library: &Path| {
+        run_refused(python_with_torch(folder.path(), version).arg(root().join("examples/torch_ops.py")).arg(library))
+    };
+    let text = load("9.9.9+cpu", &library);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    for part in [library.to_str().unwrap(), &format!("built for PyTorch {wanted}"), "9.9.9", "pip install torch=="] {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+    assert_eq!(load(&format!("{wanted}+cu130"), &library).trim(), format!("loads {}", library.display()));
+    let other = root().join("README.md");
+    assert!(load(wanted, &other).contains("is no library of tch-svgd"));
+}
+
+#[test]
+fn gpu_suite_runs_with_the_pytorch_that_it_is_packed_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let Pair { tch, libtorch, cuda, .. } = locked_pair();
+    let manifest = serde_json::json!({
+        "commit": null, "built": "today", "tch": tch, "torch": libtorch, "cuda": cuda,
+        "programs": {"test": [], "bench": [], "example": [], "library": []},
+    });
+    std::fs::write(folder.path().join("manifest.json"), manifest.to_string()).unwrap();
+    let suite = |version: &str| {
+        let mut python = python_with_torch(folder.path(), version);
+        python.arg(root().join("scripts/gpu-suite")).arg("run").arg(folder.path()).arg(folder.path().join("out"));
+        run_refused(python.arg("--cpu"))
+    };
+    let text = suite("9.9.9");
+    for part in [&format!("built with torch {libtorch}"), "9.9.9", "scripts/with-tch"] {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+    // Of the right version: no step is packed, which is a failure, but not this one.
+    assert!(!suite(libtorch).contains("built with"));
+}
+
+#[test]
+fn a_libtorch_that_is_tried_all_the_same_is_taken_for_the_one_before_it() {
+    let pairs = known_pairs();
+    let (newest, oldest) = (pairs[0], *pairs.last().unwrap());
+    assert_eq!(libtorch::nearest_pair("99.0.0"), newest);
+    assert_eq!(libtorch::nearest_pair("1.13.1"), oldest);
+    for pair in pairs {
+        let (minor, _) = pair.libtorch.rsplit_once('.').unwrap();
+        assert_eq!(libtorch::nearest_pair(&format!("{minor}.9")), pair);
+    }
+}
