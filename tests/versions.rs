@@ -146,8 +146,13 @@ fn a_wrong_libtorch_is_named_with_its_folder_and_the_known_pairs() {
 fn python_with_torch(folder: &Path, version: &str) -> Command {
     let torch = folder.join("torch");
     std::fs::create_dir_all(&torch).unwrap();
-    std::fs::write(torch.join("version.py"), format!("__version__ = '{version}'\ncuda: str = '13.0'\n")).unwrap();
-    let text = "from .version import __version__\nclass ops:\n  def load_library(path): raise SystemExit('loads ' + path)\n";
+    std::fs::write(
+        torch.join("version.py"),
+        format!("__version__ = '{version}'\ncuda: str = '{}'\n", locked_pair().cuda),
+    )
+    .unwrap();
+    let text =
+        "from .version import __version__\nclass ops:\n  def load_library(path): raise SystemExit('loads ' + path)\n";
     std::fs::write(torch.join("__init__.py"), text).unwrap();
     let mut python = Command::new("python3");
     python.env("PYTHONPATH", folder).env("PYTHONDONTWRITEBYTECODE", "1");
