@@ -66,7 +66,7 @@ fn the_readme_has_the_table() {
         ["", pair.tch, pair.libtorch, pair.cpp_standard, &wheel, pair.cuda, ""].map(str::to_owned).to_vec()
     });
     assert_eq!(rows, expected.collect::<Vec<_>>());
-    assert!(readme.contains(&format!("tch = \"{}\"", known_pairs()[0].tch)), "the newest in the example");
+    assert!(readme.contains(&format!("tch = \"{}.0\"", known_pairs()[0].tch)), "the newest in the example");
 }
 
 #[test]
@@ -96,6 +96,55 @@ fn the_scripts_read_the_table_as_the_build_does() {
         }
     }
     assert_eq!(version(&[]), format!("{}\n", locked_pair().libtorch), "that of Cargo.lock");
+}
+
+#[test]
+fn another_tch_is_tried_in_a_copy_that_keeps_what_it_has_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for folder in ["project/scripts", "project/build", "bin", "libtorch/include/torch/headeronly"] {
+        std::fs::create_dir_all(path(folder)).unwrap();
+    }
+    for file in
+        ["scripts/with-tch", "scripts/libtorch", "scripts/wheels.sh", "scripts/versions.sh", "build/versions.txt"]
+    {
+        std::fs::copy(root().join(file), path("project").join(file)).unwrap();
+    }
+    std::fs::write(path("project/.gitignore"), "target\n").unwrap();
+    std::fs::write(path("project/Cargo.lock"), "name = \"tch\"\nversion = \"0.1.0\"\n").unwrap();
+    std::fs::write(path("project/first line"), "").unwrap();
+    run(Command::new("git").arg("init").arg("--quiet").arg(path("project")));
+    // A cargo that does what it is asked for without a registry, if it is asked for that.
+    let cargo = "#!/bin/sh\n[ \"$3 $4 $5\" = '--offline tch --precise' ] && \
+                 printf 'name = \"tch\"\\nversion = \"%s\"\\n' \"$6\" >Cargo.lock\n";
+    std::fs::write(path("bin/cargo"), cargo).unwrap();
+    run(Command::new("chmod").arg("755").arg(path("bin/cargo")));
+    let pair = *known_pairs().last().unwrap();
+    let numbers: Vec<_> = pair.libtorch.split('.').collect();
+    let header = ["MAJOR", "MINOR", "PATCH"].iter().zip(numbers);
+    let header: String = header.map(|(name, number)| format!("#define TORCH_VERSION_{name} {number}\n")).collect();
+    std::fs::write(path("libtorch/include/torch/headeronly/version.h"), header).unwrap();
+    let in_copy = |tch: &str, command: &str| {
+        let mut script = Command::new(path("project/scripts/with-tch"));
+        let paths = format!("{}:{}", path("bin").display(), std::env::var("PATH").unwrap());
+        script.args([tch, "sh", "-c", command]).env("PATH", paths).env("CARGO_TARGET_DIR", path("target"));
+        script.env_remove("LIBTORCH_USE_PYTORCH").env("LIBTORCH", path("libtorch"));
+        script
+    };
+
+    let text =
+        stdout(&run(&mut in_copy(pair.tch, "pwd; ls; cat Cargo.lock; echo ${CARGO_TARGET_DIR-unset}; touch built")));
+    let copy = path("target").join(format!("tch-{}", pair.tch));
+    for part in [copy.to_str().unwrap(), "first line", &format!("version = \"{}.0\"", pair.tch), "\nunset\n"] {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+    // A copy follows the checkout, whose lock is as it was, and what a command has written stays.
+    assert!(read(path("project/Cargo.lock")).contains("0.1.0"));
+    std::fs::rename(path("project/first line"), path("project/second line")).unwrap();
+    let text = stdout(&run(&mut in_copy("oldest", "ls")));
+    assert!(text.contains("second line") && text.contains("built") && !text.contains("first line"), "{text}");
+    let output = in_copy("oldest", "exit 7").output().unwrap();
+    assert_eq!(output.status.code(), Some(7));
 }
 
 #[test]
