@@ -27,8 +27,8 @@ bench: libtorch
 	cargo bench
 	@scripts/bench-table
 
-# With our CUDA kernels, against a libtorch with CUDA: that of PyTorch in python3 (pip install torch of the version that
-# scripts/libtorch --version tells, and LIBTORCH_USE_PYTORCH=1, which goes before LIBTORCH), or the one in the folder LIBTORCH. nvcc is that of CUDA_HOME,
+# With our CUDA kernels, against a libtorch with CUDA: that of PyTorch in python3 (of the version that scripts/libtorch
+# --version tells, and LIBTORCH_USE_PYTORCH=1, which goes before LIBTORCH), or the one in the folder LIBTORCH. nvcc is that of CUDA_HOME,
 # CUDA_PATH or PATH, or what scripts/nvcc fetches; TORCH_CUDA_ARCH_LIST chooses the architectures.
 cuda:
 	@test -n "$(LIBTORCH)$(LIBTORCH_USE_PYTORCH)" || { version=$$(scripts/libtorch --version); echo "make cuda: set LIBTORCH_USE_PYTORCH=1 where python3 has PyTorch $$version with CUDA (pip install torch==$$version), or LIBTORCH to the folder of a libtorch $$version with CUDA" >&2; exit 1; }

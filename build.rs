@@ -46,13 +46,19 @@ fn main() {
     println!("cargo:rerun-if-changed=src/bridge.rs");
     if std::env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
         println!("cargo:rustc-env=TCH_SVGD_LIBTORCH_LIB=");
-        println!("cargo:rustc-env=TCH_SVGD_TCH=");
+        write_series_code(&libtorch::series_code(None));
         return;
     }
     if let Err(message) = build() {
         eprintln!("tch-svgd: {message}");
         std::process::exit(1);
     }
+}
+
+/// For src/tch_series.rs.
+fn write_series_code(code: &str) {
+    let folder = std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
+    std::fs::write(Path::new(&folder).join("tch_series.rs"), code).expect("OUT_DIR can be written");
 }
 
 fn build() -> Result<(), String> {
@@ -89,7 +95,7 @@ fn build() -> Result<(), String> {
 
     let lib = libtorch.lib.display();
     println!("cargo:rustc-env=TCH_SVGD_LIBTORCH_LIB={lib}");
-    println!("cargo:rustc-env=TCH_SVGD_TCH={}", libtorch.tch());
+    write_series_code(&libtorch.series_code());
     // For our own tests, examples, benches and the cdylib. A dependent's build.rs does the same with
     // DEP_TCH_SVGD_LIBTORCH_LIB, which the next line gives it.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");

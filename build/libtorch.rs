@@ -16,18 +16,18 @@ pub struct Pair {
     pub cpp_standard: &'static str,
     /// The CUDA version of PyTorch's own wheels, such as `13.0`.
     pub cuda: &'static str,
+    /// A function that torch-sys binds since this release.
+    pub new_function: &'static str,
 }
 
 /// The pairs of versions.txt, the newest first.
 pub fn known_pairs() -> Vec<Pair> {
     let heads = VERSIONS.lines().filter(|line| line.starts_with("tch "));
     let pairs = heads.map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-        ["tch", tch, "libtorch", libtorch, "c++", cpp_standard, "cuda", cuda] => {
-            Pair { tch, libtorch, cpp_standard, cuda }
+        ["tch", tch, "libtorch", libtorch, "c++", cpp_standard, "cuda", cuda, "new", new_function] => {
+            Pair { tch, libtorch, cpp_standard, cuda, new_function }
         }
-        _ => {
-            panic!("build/versions.txt: expected 'tch SERIES libtorch VERSION c++ STANDARD cuda VERSION', got '{line}'")
-        }
+        _ => panic!("build/versions.txt: the line '{line}' has not the form that stands at its top"),
     });
     pairs.collect()
 }
@@ -88,10 +88,43 @@ impl Libtorch {
         format!("c++{}", self.pair.cpp_standard)
     }
 
-    /// The tch that binds this libtorch, or nothing where none is known to.
-    pub fn tch(&self) -> &str {
-        if self.pair.libtorch == self.version { self.pair.tch } else { "" }
+    /// What src/tch_series.rs includes: see [`series_code`].
+    pub fn series_code(&self) -> String {
+        let bypass = std::env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_some();
+        series_code((!bypass).then_some((&self.version, &self.include)))
     }
+}
+
+/// The constants of src/tch_series.rs, in Rust: the series of tch, and what is wrong with it for a libtorch of this version
+/// with headers in this folder, or nothing. Only the compiler sees which functions torch-sys binds.
+pub fn series_code(libtorch: Option<(&str, &Path)>) -> String {
+    let chosen = |value: &dyn Fn(&Pair) -> String| {
+        let pairs = known_pairs();
+        let (oldest, newer) = pairs.split_last().expect("build/versions.txt has pairs");
+        let branches: String =
+            newer.iter().map(|pair| format!("if binds!({}) {{ {} }} else ", pair.new_function, value(pair))).collect();
+        format!("{branches}{{ {} }}", value(oldest))
+    };
+    let mismatch = |pair: &Pair| match libtorch {
+        Some((version, include)) if version != pair.libtorch => {
+            let text = format!(
+                "tch {} binds libtorch {}, and {} holds libtorch {version}. Known: {}. Unset LIBTORCH and run \
+                 `scripts/libtorch {}`, or take the tch that binds yours",
+                pair.tch,
+                pair.libtorch,
+                include.display(),
+                known_pairs_text(),
+                pair.tch
+            );
+            format!("Some({text:?})")
+        }
+        _ => "None".to_owned(),
+    };
+    format!(
+        "pub(crate) const TCH_SERIES: &str = {};\nconst MISMATCH: Option<&str> = {};\n",
+        chosen(&|pair| format!("{:?}", pair.tch)),
+        chosen(&mismatch)
+    )
 }
 
 /// Reads the version out of libtorch's own header: unlike `build-version`, every copy of libtorch has it.

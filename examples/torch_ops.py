@@ -11,11 +11,11 @@ import pathlib
 import re
 import sys
 
-import torch
-
 
 def load(path):
     """Makes `torch.ops.svgd` from the library at `path`; ImportError if it is built for another version of PyTorch."""
+    import torch
+
     # libtorch's C++ interface changes from release to release, so a library is for one of them.
     built_for = re.search(rb"tch-svgd is built for libtorch (\d+\.\d+\.\d+)", pathlib.Path(path).read_bytes())
     if built_for is None:
@@ -30,12 +30,15 @@ def load(path):
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python3 examples/torch_ops.py LIBRARY, such as target/release/libtch_svgd.so")
     try:
+        import torch
+
         load(sys.argv[1])
     except (ImportError, OSError) as error:
-        sys.exit(f"torch_ops.py: {error}")
+        # PyTorch keeps the dynamic linker's reason apart.
+        sys.exit(f"torch_ops.py: {error.__cause__ or error}")
     torch.manual_seed(0)
     inputs = torch.randn(256, 8)
     labels = (inputs[:, 0] > inputs[:, 1]).long()

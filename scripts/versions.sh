@@ -36,22 +36,25 @@ locked_tch() {
   local key value found=
   [ -f "$root/Cargo.lock" ] || return 0
   while read -r key _ value; do
+    value=${value%$'\r'}
     case "$key $value" in
       'name "tch"') found=1 ;;
       'version "'*) if [ -n "$found" ]; then value=${value#\"}; echo "${value%\"}"; return; fi ;;
     esac
   done <"$root/Cargo.lock"
+  die "$root/Cargo.lock names no tch: restore it, or delete it and let cargo make it anew"
 }
 
 # pair_of_tch VERSION: the first line of the block of a tch, given as 0.26 or 0.26.0, as `oldest` or as `newest`, which
 # nothing means too.
 pair_of_tch() {
-  local version=$1 block
+  local version=$1 block=
   case $version in
     '' | newest) block=$(table_heads) ;;
     oldest) block=$(table_heads); block=${block##*$'\n'} ;;
-    *.*.*) block=$(table_block tch "${version%.*}") ;;
-    *) block=$(table_block tch "$version") ;;
+    *)
+      if [[ $version =~ ^([0-9]+\.[0-9]+)(\.[0-9]+)?$ ]]; then block=$(table_block tch "${BASH_REMATCH[1]}"); fi
+      ;;
   esac
   [ -n "$block" ] || die "tch $version goes with no libtorch that is known here. Known: $(known_pairs); choose one of them"
   echo "${block%%$'\n'*}"

@@ -8,6 +8,14 @@
 say() { echo "scripts/${0##*/}: $*"; }
 die() { echo "scripts/${0##*/}: $*" >&2; exit 1; }
 
+# one_at_a_time FILE: waits until no other program has the lock of this name; ours lasts as long as this program.
+# Descriptor 9 is closed for what outlives it.
+one_at_a_time() {
+  command -v flock >/dev/null || return 0
+  exec 9>"$1"
+  flock --nonblock 9 || { say "waiting for another run, which has ${1%/*}" >&2; flock 9; }
+}
+
 need_pip() {
   python3 -m pip --version >/dev/null 2>&1 ||
     die "pip is missing: install it for python3 (Debian, Ubuntu: apt install python3-pip; macOS: python3 -m ensurepip)"
@@ -53,10 +61,11 @@ fetch_wheels() {
   done
 }
 
-# install_unpacked FOLDER NAME: gives a folder its name in one step, once all of it is on the disk. Another run may have
-# been faster; its folder is as good as ours.
+# install_unpacked FOLDER NAME: gives a folder its name in one step, once all of it is on the disk. What has the name is
+# not whole, or it would not have been fetched again.
 install_unpacked() {
   chmod 755 "$1"
   sync
-  [ -e "$2" ] || mv "$1" "$2"
+  rm -rf "$2"
+  mv "$1" "$2"
 }

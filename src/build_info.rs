@@ -2,6 +2,7 @@
 
 use crate::bridge::ffi;
 use crate::error::Result;
+use crate::tch_series::TCH_SERIES;
 use std::fmt;
 
 /// Versions, libraries and operators of this build. `Display` prints it as a few lines.
@@ -12,8 +13,7 @@ pub struct BuildInfo {
     pub crate_version: &'static str,
     /// The version of libtorch whose headers the crate was compiled with.
     pub libtorch_version: String,
-    /// The series of tch that binds this libtorch, such as `0.26`; empty where none is known to, after a build with
-    /// `LIBTORCH_BYPASS_VERSION_CHECK`.
+    /// The series of tch that the crate was compiled with, such as `0.26`.
     pub tch_series: &'static str,
     /// The folder of libtorch's shared libraries at build time.
     pub libtorch_lib: &'static str,
@@ -57,7 +57,7 @@ pub fn build_info() -> Result<BuildInfo> {
     Ok(BuildInfo {
         crate_version: env!("CARGO_PKG_VERSION"),
         libtorch_version: ffi::libtorch_version()?,
-        tch_series: env!("TCH_SVGD_TCH"),
+        tch_series: TCH_SERIES,
         libtorch_lib: env!("TCH_SVGD_LIBTORCH_LIB"),
         compiler: ffi::compiler()?,
         cuda_available: tch::Cuda::is_available(),
@@ -69,7 +69,7 @@ impl fmt::Display for BuildInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "tch-svgd {}", self.crate_version)?;
         writeln!(f, "libtorch {} in {}", self.libtorch_version, self.libtorch_lib)?;
-        writeln!(f, "tch {}", if self.tch_series.is_empty() { "of another libtorch" } else { self.tch_series })?;
+        writeln!(f, "tch {}", self.tch_series)?;
         writeln!(f, "C++ compiler {}", self.compiler)?;
         writeln!(f, "CUDA {}", if self.cuda_available { "available" } else { "not available" })?;
         for op in &self.operators {

@@ -11,6 +11,7 @@ mod error;
 pub mod functional;
 mod layers;
 mod svgd;
+mod tch_series;
 
 pub use autocast::autocast;
 pub use build_info::{BuildInfo, Operator, build_info};

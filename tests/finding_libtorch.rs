@@ -28,8 +28,8 @@ impl Project {
         }
         // The ordinary tools that the script may use, and no others.
         for tool in [
-            "bash", "sync", "env", "uname", "dirname", "mkdir", "mktemp", "rm", "mv", "ln", "chmod", "sleep", "grep",
-            "cat",
+            "bash", "sync", "env", "uname", "dirname", "mkdir", "mktemp", "rm", "mv", "ln", "ls", "chmod", "sleep",
+            "grep", "cat",
         ] {
             project.link(tool);
         }
@@ -140,8 +140,28 @@ fn the_script_refuses_a_chosen_libtorch_of_another_version() {
         }
         run(project.script().env("LIBTORCH", folder).env("LIBTORCH_BYPASS_VERSION_CHECK", "1"));
     }
-    // The other tch is happy with it.
-    run(project.script().env("LIBTORCH", &other).arg(oldest.tch));
+    // Set, but empty: tch takes that for a choice.
+    for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
+        let text = run_refused(project.script().env(variable, ""));
+        assert!(text.contains(&format!("{variable} is set, but empty")), "{text}");
+    }
+}
+
+#[test]
+fn cargo_lock_is_read_with_any_line_ends_and_must_name_a_tch() {
+    let [newest, oldest] = ends();
+    let project = Project::new();
+    let version = || run(project.script().arg("--version"));
+    assert_eq!(stdout(&version()).trim(), newest.libtorch, "without a lock");
+    project.lock(&format!("{}.0", oldest.tch));
+    let lock = project.path("project/Cargo.lock");
+    std::fs::write(&lock, read(&lock).replace('\n', "\r\n")).unwrap();
+    assert_eq!(stdout(&version()).trim(), oldest.libtorch);
+    for damaged in ["", "no lock", "[[package]]\nname = \"tch\"\n"] {
+        std::fs::write(&lock, damaged).unwrap();
+        let text = run_refused(project.script().arg("--version"));
+        assert!(text.contains("names no tch") && text.contains(lock.to_str().unwrap()), "{text}");
+    }
 }
 
 #[test]
@@ -266,6 +286,11 @@ fn the_script_goes_on_after_a_broken_download_and_does_its_work_once() {
     let left: Vec<_> = std::fs::read_dir(&cache).unwrap().collect();
     assert_eq!(left.len(), 1, "only the unpacked libtorch is left: {left:?}");
 
+    // A folder that lost a part is made anew.
+    std::fs::remove_file(libtorch.join("lib/libtorch_cpu.so")).unwrap();
+    run(&mut project.script());
+    assert!(libtorch.join("lib/libtorch_cpu.so").exists());
+
     // The second time, and in another clone, there is nothing to fetch.
     let calls = read(project.path("calls"));
     std::fs::remove_file(&libtorch).unwrap();
@@ -292,16 +317,20 @@ fn the_libtorch_is_that_of_the_tch_in_cargo_lock_and_others_stay_beside_it() {
         run(&mut project.script());
         assert_eq!(linked(), pair.libtorch);
     }
-    // Asked for by name, as for a crate elsewhere: this checkout's link is left alone.
+    // Asked for by name, as for a crate elsewhere: this checkout's link is left alone, and what is chosen now is no matter.
     let before = linked();
     for pair in known_pairs() {
-        let folder = stdout(&run(project.script().args(["--path", pair.tch])));
+        let folder = stdout(&run(project.script().args(["--path", pair.tch]).env("LIBTORCH", "/elsewhere")));
         assert_eq!(folder.lines().count(), 1, "{folder}");
         assert_eq!(read(Path::new(folder.trim()).join("build-version")).trim(), pair.libtorch);
         let text = stdout(&run(project.script().arg(pair.tch)));
         assert!(text.contains(&format!("export LIBTORCH={}", folder.trim())), "{text}");
     }
     assert_eq!(linked(), before);
+    std::fs::remove_file(project.libtorch()).unwrap();
+    std::fs::create_dir(project.libtorch()).unwrap();
+    let text = run_refused(&mut project.script());
+    assert!(text.contains(".libtorch is a folder, where a link belongs"), "{text}");
     assert_eq!(calls, read(project.path("calls")), "nothing is fetched twice");
 
     project.lock("0.99.0");

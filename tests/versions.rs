@@ -132,29 +132,53 @@ fn another_tch_is_tried_in_a_copy_that_keeps_what_it_has_built() {
         script
     };
 
-    let text =
-        stdout(&run(&mut in_copy(pair.tch, "pwd; ls; cat Cargo.lock; echo ${CARGO_TARGET_DIR-unset}; touch built")));
+    let text = stdout(&run(&mut in_copy(pair.tch, "pwd; ls; cat Cargo.lock; echo $CARGO_TARGET_DIR; touch built")));
     let copy = path("target").join(format!("tch-{}", pair.tch));
-    for part in [copy.to_str().unwrap(), "first line", &format!("version = \"{}.0\"", pair.tch), "\nunset\n"] {
+    for part in [
+        copy.to_str().unwrap(),
+        "first line",
+        &format!("version = \"{}.0\"", pair.tch),
+        &format!("\n{}/target\n", copy.display()),
+    ] {
         assert!(text.contains(part), "'{part}' is not in: {text}");
     }
     // A copy follows the checkout, whose lock is as it was, and what a command has written stays.
     assert!(read(path("project/Cargo.lock")).contains("0.1.0"));
     std::fs::rename(path("project/first line"), path("project/second line")).unwrap();
+    // What differs has the time of now: cargo may have looked after the last change.
+    std::fs::write(path("project/changed"), "one").unwrap();
+    run(&mut in_copy("oldest", "true"));
+    std::fs::write(path("project/changed"), "two").unwrap();
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    std::fs::File::options().write(true).open(path("project/changed")).unwrap().set_modified(old).unwrap();
+    run(&mut in_copy("oldest", "true"));
+    assert_eq!(read(copy.join("changed")), "two");
+    let age = copy.join("changed").metadata().unwrap().modified().unwrap().elapsed();
+    assert!(age.unwrap_or_default().as_secs() < 1000);
+    // A path of another sort.
+    std::fs::remove_file(path("project/changed")).unwrap();
+    std::fs::create_dir(path("project/changed")).unwrap();
+    std::fs::write(path("project/changed/inside"), "").unwrap();
+    run(&mut in_copy("oldest", "test -f changed/inside"));
     let text = stdout(&run(&mut in_copy("oldest", "ls")));
     assert!(text.contains("second line") && text.contains("built") && !text.contains("first line"), "{text}");
-    let output = in_copy("oldest", "exit 7").output().unwrap();
-    assert_eq!(output.status.code(), Some(7));
+    let output = in_copy("oldest", "echo answer; exit 7").output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output)), (Some(7), "answer\n".to_owned()));
+    // Within the checkout, and not ignored: it would copy itself.
+    let inside = run_refused(in_copy("oldest", "true").env("CARGO_TARGET_DIR", path("project/out")));
+    assert!(inside.contains("choose another CARGO_TARGET_DIR"), "{inside}");
 }
 
 #[test]
 fn a_tch_that_is_not_known_is_named_with_those_that_are() {
-    for script in [libtorch_script().arg("0.99"), Command::new(root().join("scripts/with-tch")).args(["0.99", "true"])]
-    {
-        let text = run_refused(script);
-        assert!(text.contains("tch 0.99 ") && text.lines().count() == 1, "{text}");
-        for pair in known_pairs() {
-            assert!(text.contains(&format!("tch {} with libtorch {}", pair.tch, pair.libtorch)), "{text}");
+    for unknown in ["0.99", "0.26 libtorch", "0.26.", "0.26.banana", "26"] {
+        let mut with_tch = Command::new(root().join("scripts/with-tch"));
+        for script in [libtorch_script().arg(unknown), with_tch.args([unknown, "true"])] {
+            let text = run_refused(script);
+            assert!(text.contains(&format!("tch {unknown} ")) && text.lines().count() == 1, "{text}");
+            for pair in known_pairs() {
+                assert!(text.contains(&format!("tch {} with libtorch {}", pair.tch, pair.libtorch)), "{text}");
+            }
         }
     }
 }
@@ -229,23 +253,77 @@ fn python_is_told_which_pytorch_the_library_is_for() {
 #[test]
 fn gpu_suite_runs_with_the_pytorch_that_it_is_packed_for() {
     let folder = tempfile::tempdir().unwrap();
-    let Pair { tch, libtorch, cuda, .. } = locked_pair();
-    let manifest = serde_json::json!({
-        "commit": null, "built": "today", "tch": tch, "torch": libtorch, "cuda": cuda,
-        "programs": {"test": [], "bench": [], "example": [], "library": []},
-    });
-    std::fs::write(folder.path().join("manifest.json"), manifest.to_string()).unwrap();
-    let suite = |version: &str| {
+    let suite = |version: &str, manifest: &str| {
+        std::fs::write(folder.path().join("manifest.json"), manifest).unwrap();
         let mut python = python_with_torch(folder.path(), version);
         python.arg(root().join("scripts/gpu-suite")).arg("run").arg(folder.path()).arg(folder.path().join("out"));
         run_refused(python.arg("--cpu"))
     };
-    let text = suite("9.9.9");
-    for part in [&format!("built with torch {libtorch}"), "9.9.9", "scripts/with-tch"] {
-        assert!(text.contains(part), "'{part}' is not in: {text}");
+    let manifest = |cuda: &str| {
+        let programs = serde_json::json!({"test": [], "bench": [], "example": [], "library": []});
+        let fields = serde_json::json!({
+            "commit": null, "built": "today", "torch": "2.11.0", "cuda": cuda, "programs": programs
+        });
+        fields.to_string()
+    };
+    let says = |text: String, parts: &[&str]| {
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    };
+    says(suite("9.9.9", &manifest("13")), &["built for torch 2.11.0", "torch 9.9.9", "scripts/with-tch"]);
+    says(suite("2.11.0", &manifest("12")), &["with CUDA 12", "with CUDA 13.0", "install a torch 2.11.0 with CUDA 12"]);
+    for damaged in ["", "[]", "{}", r#"{"commit": null, "built": "today", "programs": {}}"#] {
+        says(suite("2.11.0", damaged), &["manifest.json", "pack again"]);
     }
-    // Of the right version: no step is packed, which is a failure, but not this one.
-    assert!(!suite(libtorch).contains("built with"));
+    // The right one: no step is packed, which is a failure that it tells in its report.
+    suite("2.11.0", &manifest("13"));
+    assert!(read(folder.path().join("out/gpu-suite.json")).contains("\"torch\": \"2.11.0\""));
+}
+
+#[test]
+fn gpu_suite_leaves_out_the_tests_that_look_at_the_source() {
+    let suite = read(root().join("scripts/gpu-suite"));
+    let list = suite.split("TESTS_OF_THE_SOURCE = {").nth(1).unwrap().split('}').next().unwrap();
+    for file in std::fs::read_dir(root().join("tests")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let text = read(&path);
+            let looks = ["common/programs.rs", "../build/"].iter().any(|part| text.contains(part));
+            assert_eq!(looks, list.contains(&format!("\"{name}\":")), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_tch_with_the_libtorch_of_another_is_told_when_it_is_compiled() {
+    let pairs = known_pairs();
+    let include = Path::new("/opt/\"lib torch\"/include");
+    for found in &pairs {
+        let code = libtorch::series_code(Some((found.libtorch, include)));
+        let (series, mismatch) = code.trim().split_once('\n').unwrap();
+        let mut newer = String::new();
+        for pair in &pairs[..pairs.len() - 1] {
+            newer += &format!("if binds!({}) {{ {:?} }} else ", pair.new_function, pair.tch);
+        }
+        assert_eq!(
+            series,
+            format!("pub(crate) const TCH_SERIES: &str = {newer}{{ {:?} }};", pairs.last().unwrap().tch)
+        );
+        assert_eq!(mismatch.matches("None").count(), 1, "the right tch alone: {mismatch}");
+        for pair in pairs.iter().filter(|pair| pair != &found) {
+            let text = format!(
+                "tch {} binds libtorch {}, and {} holds libtorch {}. Known: tch ",
+                pair.tch,
+                pair.libtorch,
+                include.display(),
+                found.libtorch
+            );
+            let text = format!("{text:?}");
+            assert!(mismatch.contains(text.trim_end_matches('"')), "{text} is not in: {mismatch}");
+        }
+    }
+    assert_eq!(libtorch::series_code(None).matches("None").count(), pairs.len(), "nothing is asked of no libtorch");
 }
 
 #[test]
