@@ -9,8 +9,9 @@
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <torch/headeronly/version.h>
 
-#include <algorithm>
 #include <atomic>
+#include <utility>
+#include <vector>
 
 #include "tch-svgd/src/bridge.rs.h"
 
@@ -132,19 +133,16 @@ int64_t stop_memory_count() {
 
 rust::Vec<Operator> operators() {
   using c10::DispatchKey;
-  // A key, and the keys under which this library registers what runs for it. The dispatcher's own tables also count
-  // fallbacks that do nothing.
-  struct Entry {
-    const char* name;
-    std::vector<DispatchKey> registered;
-  };
-  static const std::vector<Entry> kKeys{
-      {"CPU", {DispatchKey::CPU, DispatchKey::CompositeExplicitAutograd}},
-      {"CUDA", {DispatchKey::CUDA, DispatchKey::CompositeExplicitAutograd}},
-      {"Meta", {DispatchKey::Meta}},
-      {"Autograd", {DispatchKey::Autograd}},
-      {"AutocastCPU", {DispatchKey::AutocastCPU}},
-      {"AutocastCUDA", {DispatchKey::AutocastCUDA}},
+  // As registered, key by key: what the dispatcher would call for a key may be a kernel for every device, or a fallback
+  // that does nothing.
+  static const std::vector<std::pair<const char*, DispatchKey>> kKeys{
+      {"CPU", DispatchKey::CPU},
+      {"CUDA", DispatchKey::CUDA},
+      {"CompositeExplicitAutograd", DispatchKey::CompositeExplicitAutograd},
+      {"Meta", DispatchKey::Meta},
+      {"Autograd", DispatchKey::Autograd},
+      {"AutocastCPU", DispatchKey::AutocastCPU},
+      {"AutocastCUDA", DispatchKey::AutocastCUDA},
   };
   rust::Vec<Operator> operators;
   for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
@@ -153,10 +151,9 @@ rust::Vec<Operator> operators() {
     }
     const auto handle = c10::Dispatcher::singleton().findSchemaOrThrow(name.name.c_str(), name.overload_name.c_str());
     Operator op{name.name, c10::str(handle.schema()), {}};
-    for (const auto& key : kKeys) {
-      if (std::any_of(key.registered.begin(), key.registered.end(),
-                      [&](DispatchKey registered) { return handle.hasKernelForDispatchKey(registered); })) {
-        op.dispatch_keys.push_back(key.name);
+    for (const auto& [key_name, key] : kKeys) {
+      if (handle.hasKernelForDispatchKey(key)) {
+        op.dispatch_keys.push_back(key_name);
       }
     }
     operators.push_back(std::move(op));

@@ -33,7 +33,8 @@ pub struct Operator {
     pub name: String,
     /// Its schema.
     pub schema: String,
-    /// Of CPU, CUDA, Meta, Autograd, AutocastCPU and AutocastCUDA those for which this crate has registered a kernel.
+    /// The dispatch keys for which this crate has registered a kernel, of CPU, CUDA, CompositeExplicitAutograd (every
+    /// device without a kernel of its own), Meta, Autograd, AutocastCPU and AutocastCUDA.
     pub dispatch_keys: Vec<String>,
 }
 

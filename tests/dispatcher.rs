@@ -3,50 +3,55 @@
 mod common;
 
 use common::*;
+use std::collections::BTreeMap;
 use tch::Kind;
 use tch_svgd::functional::{self, Convolution, Hyperparameters};
 use tch_svgd::testing::to_meta;
 
+/// Every schema to the letter: models that Python has saved, and callers of the dispatcher, know them.
+const SCHEMAS: [&str; 8] = [
+    "svgd::_conv2d_backward(Tensor grad_output, Tensor input, Tensor weight, Tensor(a!) second_moment, SymInt[2] stride, \
+     SymInt[2] padding, SymInt[2] dilation, SymInt groups, float scale, float decay, float eps, float gradient_scale, \
+     bool virtual_bias, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
+    "svgd::_linear_backward(Tensor grad_output, Tensor input, Tensor weight, Tensor(a!) second_moment, float scale, \
+     float decay, float eps, float gradient_scale, bool virtual_bias, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
+    "svgd::_scale_rows(Tensor(a!) rows, Tensor second_moment, float scale, float eps) -> ()",
+    "svgd::_update_second_moment(Tensor grad_output, Tensor(a!) second_moment, float decay, float gradient_scale) -> ()",
+    "svgd::_virtual_grad_composed(Tensor grad_output, Tensor(a!) second_moment, float scale, float decay, float eps, \
+     float gradient_scale) -> Tensor",
+    "svgd::conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor second_moment, SymInt[2] stride, \
+     SymInt[2] padding, SymInt[2] dilation, SymInt groups, float scale, float decay, float eps, \
+     float gradient_scale, bool virtual_bias) -> Tensor",
+    "svgd::linear(Tensor input, Tensor weight, Tensor? bias, Tensor second_moment, float scale, float decay, \
+     float eps, float gradient_scale, bool virtual_bias) -> Tensor",
+    "svgd::virtual_grad(Tensor grad_output, Tensor(a!) second_moment, float scale, float decay, float eps, \
+     float gradient_scale) -> Tensor",
+];
+
 #[test]
 fn schemas_are_those_of_the_contract() {
     let info = tch_svgd::build_info().unwrap();
-    let schema = |name: &str| {
-        let op = info.operators.iter().find(|op| op.name == name).unwrap_or_else(|| panic!("{name} is not registered"));
-        op.schema.clone()
-    };
-    assert_eq!(
-        schema("svgd::linear"),
-        "svgd::linear(Tensor input, Tensor weight, Tensor? bias, Tensor second_moment, float scale, float decay, \
-         float eps, float gradient_scale, bool virtual_bias) -> Tensor"
-    );
-    assert_eq!(
-        schema("svgd::conv2d"),
-        "svgd::conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor second_moment, SymInt[2] stride, \
-         SymInt[2] padding, SymInt[2] dilation, SymInt groups, float scale, float decay, float eps, \
-         float gradient_scale, bool virtual_bias) -> Tensor"
-    );
-    assert_eq!(
-        schema("svgd::virtual_grad"),
-        "svgd::virtual_grad(Tensor grad_output, Tensor(a!) second_moment, float scale, float decay, float eps, \
-         float gradient_scale) -> Tensor"
-    );
+    assert_eq!(info.operators.iter().map(|op| &op.schema[..]).collect::<Vec<_>>(), SCHEMAS);
 }
 
 #[test]
 fn operators_have_the_kernels_of_the_contract() {
     let info = tch_svgd::build_info().unwrap();
-    let expected_keys = |name: &str| match name {
-        "svgd::linear" | "svgd::conv2d" => ["CPU", "CUDA", "Meta", "Autograd", "AutocastCPU", "AutocastCUDA"].to_vec(),
-        "svgd::virtual_grad" | "svgd::_linear_backward" | "svgd::_conv2d_backward" => {
-            ["CPU", "CUDA", "Meta", "Autograd"].to_vec()
-        }
-        _ => ["CPU", "CUDA", "Meta"].to_vec(),
-    };
-    for op in &info.operators {
-        assert_eq!(op.dispatch_keys, expected_keys(&op.name), "{}", op.name);
-    }
-    let public: Vec<_> = info.operators.iter().map(|op| &op.name[..]).filter(|name| !name.contains("::_")).collect();
-    assert_eq!(public, ["svgd::conv2d", "svgd::linear", "svgd::virtual_grad"]);
+    let every_device = "CompositeExplicitAutograd";
+    // The kernels of ours, and on other devices, or without the feature `cuda`, ATen's operators.
+    let devices = if cfg!(feature = "cuda") { vec!["CPU", "CUDA", every_device] } else { vec!["CPU", every_device] };
+    let expected = BTreeMap::from([
+        ("svgd::linear", vec![every_device, "Meta", "Autograd", "AutocastCPU", "AutocastCUDA"]),
+        ("svgd::conv2d", vec![every_device, "Meta", "Autograd", "AutocastCPU", "AutocastCUDA"]),
+        ("svgd::_linear_backward", vec![every_device, "Meta", "Autograd"]),
+        ("svgd::_conv2d_backward", vec![every_device, "Meta", "Autograd"]),
+        ("svgd::virtual_grad", [&devices[..], &["Meta", "Autograd"]].concat()),
+        ("svgd::_virtual_grad_composed", vec![every_device, "Meta"]),
+        ("svgd::_update_second_moment", [&devices[..], &["Meta"]].concat()),
+        ("svgd::_scale_rows", [&devices[..], &["Meta"]].concat()),
+    ]);
+    let found = info.operators.iter().map(|op| (&op.name[..], op.dispatch_keys.iter().map(String::as_str).collect()));
+    assert_eq!(found.collect::<BTreeMap<_, Vec<_>>>(), expected);
 }
 
 #[test]

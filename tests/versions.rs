@@ -132,14 +132,10 @@ fn another_tch_is_tried_in_a_copy_that_keeps_what_it_has_built() {
         script
     };
 
-    let text = stdout(&run(&mut in_copy(pair.tch, "pwd; ls; cat Cargo.lock; echo $CARGO_TARGET_DIR; touch built")));
+    let text =
+        stdout(&run(&mut in_copy(pair.tch, "pwd; ls; cat Cargo.lock; echo ${CARGO_TARGET_DIR-unset}; touch built")));
     let copy = path("target").join(format!("tch-{}", pair.tch));
-    for part in [
-        copy.to_str().unwrap(),
-        "first line",
-        &format!("version = \"{}.0\"", pair.tch),
-        &format!("\n{}/target\n", copy.display()),
-    ] {
+    for part in [copy.to_str().unwrap(), "first line", &format!("version = \"{}.0\"", pair.tch), "\nunset\n"] {
         assert!(text.contains(part), "'{part}' is not in: {text}");
     }
     // A copy follows the checkout, whose lock is as it was, and what a command has written stays.

@@ -74,7 +74,7 @@ impl SvgdConv2D {
             Granularity::Channel => Expected::Size(vec![out_dim]),
         };
         let accumulator = super::lock(&shared.accumulators).register(name, expected);
-        // tch 0.24 pads (left, right, top, bottom) by (w, h, w, h), where PyTorch pads by (w, w, h, h). The two differ
+        // tch pads (left, right, top, bottom) by (w, h, w, h), where PyTorch pads by (w, w, h, h). The two differ
         // only for a rectangular padding that is not zeros; there we follow tch, whose layer this one replaces.
         Ok(Self { ws, bs, convolution, padding_mode, pad: [w, h, w, h], shared, accumulator })
     }
