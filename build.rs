@@ -16,6 +16,7 @@ const SOURCES: &[&str] = &[
     "cpp/autograd/linear.cpp",
     "cpp/autograd/conv2d.cpp",
     "cpp/autograd/virtual_grad.cpp",
+    "cpp/autograd/changed.cpp",
     "cpp/kernels/forward.cpp",
     "cpp/kernels/backward.cpp",
     "cpp/kernels/composed.cpp",

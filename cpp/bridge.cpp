@@ -7,6 +7,7 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/DispatchKey.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/headeronly/version.h>
 
 #include <atomic>
@@ -107,8 +108,11 @@ std::unique_ptr<at::Tensor> to_meta(const at::Tensor& tensor) { return boxed(ten
 
 namespace {
 
-// libtorch's allocators report to the profiler of a thread; this one only counts.
+// libtorch's allocators report to the profiler of a thread; this one only counts, and plays a machine with less memory.
 struct MemoryCount : c10::MemoryReportingInfoBase {
+  explicit MemoryCount(int64_t limit) : limit(limit) {}
+
+  const int64_t limit;
   std::atomic<int64_t> bytes{0}, peak{0};
 
   void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
@@ -116,20 +120,28 @@ struct MemoryCount : c10::MemoryReportingInfoBase {
     auto highest = peak.load();
     while (now > highest && !peak.compare_exchange_weak(highest, now)) {
     }
+    if (size > 0 && now > limit) {
+      bytes -= size;
+      C10_THROW_ERROR(OutOfMemoryError, "out of memory: the limit of a test");
+    }
   }
   bool memoryProfilingEnabled() const override { return true; }
 };
 
 }  // namespace
 
-void start_memory_count() {
-  c10::ThreadLocalDebugInfo::_push(c10::DebugInfoKind::PROFILER_STATE, std::make_shared<MemoryCount>());
+void start_memory_count(int64_t limit) {
+  c10::ThreadLocalDebugInfo::_push(c10::DebugInfoKind::PROFILER_STATE, std::make_shared<MemoryCount>(limit));
 }
 
 int64_t stop_memory_count() {
   const auto info = c10::ThreadLocalDebugInfo::_pop(c10::DebugInfoKind::PROFILER_STATE);
   return static_cast<const MemoryCount&>(*info).peak;
 }
+
+uint64_t enter_dual_level() { return torch::autograd::forward_ad::enter_dual_level(); }
+
+void exit_dual_level(uint64_t level) { torch::autograd::forward_ad::exit_dual_level(level); }
 
 rust::Vec<Operator> operators() {
   using c10::DispatchKey;

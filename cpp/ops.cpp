@@ -1,6 +1,7 @@
 // The public operators: argument checks, and the dispatcher calls behind the functions of ops.h.
 #include "ops.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/util/StringUtil.h>
 
@@ -55,6 +56,13 @@ void check_second_moment_storage(const char* op, const Tensor& second_moment, co
   SVGD_CHECK(ConfigError, second_moment.is_non_overlapping_and_dense(), op,
              ": argument 'second_moment': expected a dense tensor with memory of its own, got strides ",
              second_moment.sym_strides(), "; it is updated in place: call contiguous() on it first");
+  const auto symbolic = [](const Tensor& tensor) { return tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides(); };
+  if (!symbolic(second_moment) && !symbolic(gradient)) {
+    const auto overlap = at::get_overlap_status(second_moment, gradient);
+    SVGD_CHECK(ConfigError, overlap != at::MemOverlapStatus::Full && overlap != at::MemOverlapStatus::Partial, op,
+               ": argument 'second_moment': expected memory of its own, got some that another argument has too; it is "
+               "updated in place: call copy() on it first");
+  }
 }
 
 // The kernels compute in float for every kind but Double: a value must keep its meaning there.

@@ -86,8 +86,10 @@ pub(crate) mod ffi {
 
         fn is_grad_enabled() -> Result<bool>;
         fn to_meta(tensor: &Tensor) -> Result<UniquePtr<Tensor>>;
-        fn start_memory_count() -> Result<()>;
+        fn start_memory_count(limit: i64) -> Result<()>;
         fn stop_memory_count() -> Result<i64>;
+        fn enter_dual_level() -> Result<u64>;
+        fn exit_dual_level(level: u64) -> Result<()>;
 
         fn operators() -> Result<Vec<Operator>>;
         fn libtorch_version() -> Result<String>;

@@ -12,7 +12,27 @@ pub fn to_meta(tensor: &Tensor) -> Result<Tensor> {
 
 /// Runs `f` and says how many bytes of tensors it held at most beyond those that were there before.
 pub fn peak_memory<T>(f: impl FnOnce() -> T) -> Result<(T, i64)> {
-    ffi::start_memory_count()?;
+    with_memory(i64::MAX, f)
+}
+
+/// As [`peak_memory`], where libtorch has no more than `limit` bytes for tensors: it refuses what would be more, which
+/// counts as held.
+pub fn with_memory<T>(limit: i64, f: impl FnOnce() -> T) -> Result<(T, i64)> {
+    ffi::start_memory_count(limit)?;
     let result = f();
     Ok((result, ffi::stop_memory_count()?))
+}
+
+/// Runs `f` on a dual tensor, in forward-mode differentiation, and returns the tangent of the result, which is undefined
+/// where there is none.
+pub fn tangent<T>(
+    primal: &Tensor,
+    tangent: &Tensor,
+    f: impl FnOnce(&Tensor) -> std::result::Result<Tensor, T>,
+) -> Result<std::result::Result<Tensor, T>> {
+    let level = ffi::enter_dual_level()?;
+    let output = f(&Tensor::internal_make_dual(primal, tangent, level as i64));
+    let result = output.map(|output| Tensor::internal_unpack_dual(&output, level as i64).1);
+    ffi::exit_dual_level(level)?;
+    Ok(result)
 }

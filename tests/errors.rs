@@ -189,6 +189,12 @@ fn virtual_grad_names_what_is_wrong() {
     ] {
         check(run(gradient, moment), variant, &[&["svgd::virtual_grad: argument "], &parts[..]].concat());
     }
+    // A second moment that lies in the gradient would change it while it is read.
+    let gradient = f(&[4, 3]);
+    for moment in [gradient.select(0, 1), gradient.view([-1]).narrow(0, 2, 3)] {
+        let parts = ["svgd::virtual_grad: argument 'second_moment'", "memory of its own", "another argument"];
+        check(run(gradient.shallow_clone(), moment), "Config", &parts);
+    }
 }
 
 #[test]

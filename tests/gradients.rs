@@ -6,6 +6,7 @@ use common::*;
 use tch::nn::{self, Module};
 use tch::{Device, IndexOp, Kind, Tensor};
 use tch_svgd::functional::{self, Convolution, Hyperparameters};
+use tch_svgd::testing::{tangent, with_memory};
 use tch_svgd::{BatchGradient, Granularity, Svgd, SvgdConfig, SvgdConv2D, SvgdLinear};
 
 fn svgd(granularity: Granularity) -> Svgd {
@@ -62,6 +63,9 @@ fn linear_forward_and_input_gradient_equal_vanilla() {
                 ("three axes, sliced", noise(3, &[5, 31, 66], kind).slice(2, 0, 66, 2)),
                 ("four axes", noise(3, &[2, 3, 7, 33], kind)),
                 ("four axes, permuted", noise(3, &[7, 33, 2, 3], kind).permute([2, 3, 0, 1])),
+                ("an axis of one, moved", noise(3, &[1, 129, 33], kind).transpose(0, 1)),
+                ("an axis of one, cut", noise(3, &[129, 5, 33], kind).narrow(1, 2, 1)),
+                ("a batch of one, cut", noise(3, &[31, 5, 33], kind).transpose(0, 1).narrow(0, 2, 1)),
                 ("empty", noise(3, &[0, 33], kind)),
                 ("empty, three axes", noise(3, &[4, 0, 33], kind)),
             ] {
@@ -322,6 +326,105 @@ fn frozen_weight_leaves_state_untouched() {
 }
 
 #[test]
+fn a_frozen_weight_keeps_no_input() {
+    // What no gradient needs may change before the backward pass, as in the original.
+    let (moment, kernel_moment) = (zeros(&[17], Kind::Float), zeros(&[5, 6, 6], Kind::Float));
+    let (bias, frozen) = (leaf(&noise(1, &[17], Kind::Float)), noise(3, &[17, 33], Kind::Float));
+    let hyper = Hyperparameters::default();
+    let mut input = noise(3, &[9, 33], Kind::Float);
+    let output = functional::linear(&input, &frozen, Some(&bias), &moment, hyper).unwrap();
+    let _ = input.fill_(0.0);
+    output.sum(Kind::Float).backward();
+    assert_eq!(bias.grad(), Tensor::full([17], 9.0, (Kind::Float, Device::Cpu)));
+
+    let (bias, kernel) = (leaf(&noise(1, &[5], Kind::Float)), noise(3, &[5, 3, 3, 3], Kind::Float));
+    let mut image = noise(3, &[2, 3, 8, 8], Kind::Float);
+    let output =
+        functional::conv2d(&image, &kernel, Some(&bias), &kernel_moment, Convolution::default(), hyper).unwrap();
+    let plain = image.conv2d(&kernel, Some(&bias), 1, 0, 1, 1);
+    let _ = image.fill_(0.0);
+    let gradient = |output: Tensor| Tensor::f_run_backward(&[output.sum(Kind::Float)], &[&bias], false, false);
+    // Whatever libtorch's own convolution does.
+    assert_eq!(gradient(output).is_ok(), gradient(plain).is_ok());
+}
+
+#[test]
+fn forward_mode_gives_the_plain_tangent_or_an_error() {
+    let (input, direction) = (noise(3, &[9, 33], Kind::Float), noise(4, &[9, 33], Kind::Float));
+    let (weight, moment) = (leaf(&noise(3, &[17, 33], Kind::Float)), zeros(&[17], Kind::Float));
+    let hyper = Hyperparameters::default();
+    let hatted = |weight: &Tensor| {
+        tangent(&input, &direction, |input| functional::linear(input, weight, None, &moment, hyper)).unwrap()
+    };
+    let expected = direction.matmul(&weight.tr());
+    let got = tch::no_grad(|| hatted(&weight)).unwrap();
+    assert!(got.defined() && got.allclose(&expected, 1e-5, 1e-6, false), "under no_grad");
+    assert!(hatted(&weight.detach()).unwrap().allclose(&expected, 1e-5, 1e-6, false), "of a frozen weight");
+    assert!(hatted(&weight).is_err(), "of a weight in training");
+
+    let image = noise(3, &[2, 3, 8, 8], Kind::Float);
+    let (kernel, moment) = (leaf(&noise(3, &[5, 3, 3, 3], Kind::Float)), zeros(&[5], Kind::Float));
+    let hatted = |kernel: &Tensor| {
+        let conv2d = |image: &Tensor| functional::conv2d(image, kernel, None, &moment, Convolution::default(), hyper);
+        tangent(&image, &image, conv2d).unwrap()
+    };
+    let expected = image.conv2d(&kernel, None::<&Tensor>, 1, 0, 1, 1);
+    assert!(tch::no_grad(|| hatted(&kernel)).unwrap().allclose(&expected, 1e-5, 1e-5, false), "under no_grad");
+    assert!(hatted(&kernel).is_err(), "of a weight in training");
+    assert_eq!(moment.abs().max().double_value(&[]), 0.0);
+
+    let transform = |gradient: &Tensor| functional::virtual_grad(gradient, &zeros(&[33], Kind::Float), hyper);
+    let error = tangent(&input, &direction, transform).unwrap().unwrap_err();
+    assert!(matches!(error, tch_svgd::Error::Unsupported(_)) && error.to_string().contains("tangent"), "{error}");
+}
+
+#[test]
+fn a_step_that_runs_out_of_memory_anywhere_is_as_if_it_had_not_been() {
+    let hyper = Hyperparameters { virtual_bias: true, ..Default::default() };
+    let padded = Convolution { padding: [1, 1], ..Default::default() };
+    let (image, kernel) = (noise(3, &[4, 3, 8, 8], Kind::Float), noise(3, &[5, 3, 3, 3], Kind::Float));
+    let (rows, matrix) = (noise(3, &[40, 33], Kind::Float), noise(3, &[5, 33], Kind::Float));
+    for virtual_bias in [true, false] {
+        let hyper = Hyperparameters { virtual_bias, ..hyper };
+        for moment_size in [vec![5, 8, 8], vec![5], vec![]] {
+            let step = |moment: &Tensor, limit: i64| {
+                let bias = leaf(&noise(5, &[5], Kind::Float));
+                let output = match moment_size.len() {
+                    0 => functional::linear(&leaf(&rows), &leaf(&matrix), Some(&bias), moment, hyper),
+                    _ => functional::conv2d(&leaf(&image), &leaf(&kernel), Some(&bias), moment, padded, hyper),
+                };
+                let loss = output.unwrap().square().mean(None);
+                with_memory(limit, || loss.f_backward())
+            };
+            let size = if moment_size.is_empty() { vec![5] } else { moment_size.clone() };
+            let step = |limit: i64| {
+                let moment = Tensor::full(&size[..], 0.5, (Kind::Float, Device::Cpu));
+                let (result, peak) = step(&moment, limit).unwrap();
+                (moment, result, peak)
+            };
+            let (after, result, peak) = step(i64::MAX);
+            result.unwrap();
+            assert!((after.min().double_value(&[]) - 0.5).abs() > 0.01, "{moment_size:?}: the step counts");
+            // From one allocation to the next: a step that is refused memory tells how much it would have had.
+            let (mut limit, mut refused) = (0, 0);
+            let moment = loop {
+                let (moment, result, wanted) = step(limit);
+                if result.is_ok() {
+                    break moment;
+                }
+                assert!(wanted > limit && wanted <= peak);
+                (limit, refused) = (wanted, refused + 1);
+                for value in [moment.min(), moment.max()] {
+                    assert_eq!(value.double_value(&[]), 0.5, "{moment_size:?}, refused {wanted} of {peak} bytes");
+                }
+            };
+            assert_same_bits(&moment, &after, "second moment");
+            assert!(refused >= 3, "{moment_size:?}: refused {refused} times");
+        }
+    }
+}
+
+#[test]
 fn a_weight_that_needs_no_gradient_in_this_pass_leaves_state_untouched() {
     let moment = zeros(&[17], Kind::Float);
     let (input, weight) = (leaf(&noise(3, &[9, 33], Kind::Float)), leaf(&noise(3, &[17, 33], Kind::Float)));
@@ -537,8 +640,30 @@ fn what_is_saved_of_the_state_is_not_silently_overwritten() {
     let moment = Tensor::ones([3], (Kind::Float, Device::Cpu));
     let scaled = leaf(&noise(1, &[3], Kind::Float)) * &moment;
     let _ = functional::virtual_grad(&noise(2, &[4, 3], Kind::Float), &moment, Hyperparameters::default()).unwrap();
-    let error = scaled.sum(Kind::Float).f_backward().unwrap_err().to_string();
-    assert!(error.contains("modified by an inplace operation"), "{error}");
+    let refused = |scaled: Tensor, what: &str| {
+        let error = scaled.sum(Kind::Float).f_backward().expect_err(what).to_string();
+        assert!(error.contains("modified by an inplace operation"), "{what}: {error}");
+    };
+    refused(scaled, "virtual_grad");
+
+    // Every operator that changes a tensor, and each only where it does.
+    let hyper = Hyperparameters::default();
+    let gradient = noise(2, &[4, 3], Kind::Float);
+    let saved = || leaf(&noise(1, &[3], Kind::Float)) * &moment;
+    let scaled = saved();
+    functional::update_second_moment(&gradient, &moment, hyper).unwrap();
+    refused(scaled, "_update_second_moment");
+    let scaled = saved();
+    let _ = functional::virtual_grad_composed(&gradient, &moment, hyper).unwrap();
+    refused(scaled, "_virtual_grad_composed");
+    let (input, weight) = (leaf(&noise(3, &[4, 5], Kind::Float)), leaf(&noise(4, &[3, 5], Kind::Float)));
+    let pass = || functional::linear(&input, &weight, None, &moment, hyper).unwrap().sum(Kind::Float);
+    let scaled = saved();
+    pass().backward();
+    refused(scaled, "linear");
+    let scaled = saved();
+    Tensor::run_backward(&[pass()], &[&input], false, false);
+    scaled.sum(Kind::Float).backward();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 // Autograd of svgd::conv2d: what the forward pass keeps, and which gradients the backward pass asks for.
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/conv2d.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -32,6 +33,7 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["gradient_scale"] = gradient_scale;
     ctx->saved_data["virtual_bias"] = virtual_bias;
+    ctx->saved_data["has_bias"] = bias.has_value() && bias->defined();
     // An undefined gradient is no gradient: it must not enter the second moment as zeros.
     ctx->set_materialize_grads(false);
     return conv2d(input, weight, bias, second_moment, stride, padding, dilation, groups, scale, decay, eps,
@@ -49,7 +51,7 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
         grad_outputs[0], saved[0], saved[1], data["second_moment"].toTensor(), data["stride"].toSymIntVector(),
         data["padding"].toSymIntVector(), data["dilation"].toSymIntVector(), data["groups"].toSymInt(),
         data["scale"].toDouble(), data["decay"].toDouble(), data["eps"].toDouble(), data["gradient_scale"].toDouble(),
-        data["virtual_bias"].toBool(), {ctx->needs_input_grad(0), ctx->needs_input_grad(1), ctx->needs_input_grad(2)});
+        data["virtual_bias"].toBool(), gradients_asked_for(ctx));
     return gradients;
   }
 };
@@ -63,6 +65,9 @@ Tensor conv2d_autograd(const Tensor& input, const Tensor& weight, const std::opt
   const auto batch = unbatched ? input.unsqueeze(0) : input;
   check_conv2d(batch, weight, bias, second_moment, stride, padding, dilation, groups, scale, decay, eps,
                gradient_scale);
+  if (is_plain(weight)) {
+    return at::conv2d_symint(input, weight, bias, stride, padding, dilation, std::move(groups));
+  }
   const auto output = Conv2dFunction::apply(batch, weight, bias, second_moment, stride, padding, dilation, groups,
                                             scale, decay, eps, gradient_scale, virtual_bias);
   return unbatched ? output.squeeze(0) : output;
@@ -74,13 +79,10 @@ Gradients conv2d_backward_autograd(const Tensor& grad_output, const Tensor& inpu
                                    double gradient_scale, bool virtual_bias, BackwardMask mask) {
   variable_list gradients(3);
   {
-    at::AutoDispatchBelowADInplaceOrView below_autograd;
+    at::AutoDispatchBelowAutograd below_autograd;
     std::tie(gradients[0], gradients[1], gradients[2]) =
         conv2d_backward(grad_output, input, weight, second_moment, stride, padding, dilation, groups, scale, decay, eps,
                         gradient_scale, virtual_bias, mask);
-  }
-  if (mask[1]) {
-    mark_changed(second_moment);
   }
   gradients = refuse_double_backward("svgd::conv2d", {grad_output, input, weight}, std::move(gradients));
   return {gradients[0], gradients[1], gradients[2]};

@@ -1,5 +1,6 @@
 // Autograd of svgd::linear: what the forward pass keeps, and which gradients the backward pass asks for.
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/linear.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -26,6 +27,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["gradient_scale"] = gradient_scale;
     ctx->saved_data["virtual_bias"] = virtual_bias;
+    ctx->saved_data["has_bias"] = bias.has_value() && bias->defined();
     // An undefined gradient is no gradient: it must not enter the second moment as zeros.
     ctx->set_materialize_grads(false);
     return linear(input, weight, bias, second_moment, scale, decay, eps, gradient_scale, virtual_bias);
@@ -38,10 +40,10 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     }
     const auto saved = ctx->get_saved_variables();
     auto& data = ctx->saved_data;
-    std::tie(gradients[0], gradients[1], gradients[2]) = linear_backward(
-        grad_outputs[0], saved[0], saved[1], data["second_moment"].toTensor(), data["scale"].toDouble(),
-        data["decay"].toDouble(), data["eps"].toDouble(), data["gradient_scale"].toDouble(),
-        data["virtual_bias"].toBool(), {ctx->needs_input_grad(0), ctx->needs_input_grad(1), ctx->needs_input_grad(2)});
+    std::tie(gradients[0], gradients[1], gradients[2]) =
+        linear_backward(grad_outputs[0], saved[0], saved[1], data["second_moment"].toTensor(), data["scale"].toDouble(),
+                        data["decay"].toDouble(), data["eps"].toDouble(), data["gradient_scale"].toDouble(),
+                        data["virtual_bias"].toBool(), gradients_asked_for(ctx));
     return gradients;
   }
 };
@@ -50,10 +52,8 @@ Tensor linear_autograd(const Tensor& input, const Tensor& weight, const std::opt
                        const Tensor& second_moment, double scale, double decay, double eps, double gradient_scale,
                        bool virtual_bias) {
   check_linear(input, weight, bias, second_moment, scale, decay, eps, gradient_scale);
-  if (!at::GradMode::is_enabled()) {
-    // Detached, since at::linear multiplies in another way for a weight that is being trained (kernels/forward.cpp).
-    at::AutoDispatchBelowADInplaceOrView below_autograd;
-    return linear(input, weight.detach(), bias, second_moment, scale, decay, eps, gradient_scale, virtual_bias);
+  if (is_plain(weight)) {
+    return at::linear(input, weight, bias);
   }
   return LinearFunction::apply(input, weight, bias, second_moment, scale, decay, eps, gradient_scale, virtual_bias);
 }
@@ -63,12 +63,9 @@ Gradients linear_backward_autograd(const Tensor& grad_output, const Tensor& inpu
                                    double gradient_scale, bool virtual_bias, BackwardMask mask) {
   variable_list gradients(3);
   {
-    at::AutoDispatchBelowADInplaceOrView below_autograd;
+    at::AutoDispatchBelowAutograd below_autograd;
     std::tie(gradients[0], gradients[1], gradients[2]) = linear_backward(
         grad_output, input, weight, second_moment, scale, decay, eps, gradient_scale, virtual_bias, mask);
-  }
-  if (mask[1]) {
-    mark_changed(second_moment);
   }
   gradients = refuse_double_backward("svgd::linear", {grad_output, input, weight}, std::move(gradients));
   return {gradients[0], gradients[1], gradients[2]};

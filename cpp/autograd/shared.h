@@ -1,8 +1,10 @@
-// What the autograd kernels of this crate share: the refusal of double backward, and the version of changed state.
+// What the autograd kernels of this crate share: when they are the original's, which gradients are asked for, and the
+// refusal of double backward.
 #pragma once
 
 #include <ATen/core/grad_mode.h>
 #include <c10/util/intrusive_ptr.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/basic_ops.h>
 #include <torch/csrc/autograd/functions/utils.h>
 
@@ -11,13 +13,18 @@
 #include <type_traits>
 #include <utility>
 
+#include "../ops.h"
+
 namespace svgd {
 
-// Tells autograd that the kernel has written to the tensor: a graph that saved it refuses to go on with the new values.
-inline void mark_changed(const at::Tensor& state) {
-  if (!state.is_inference()) {
-    state.unsafeGetTensorImpl()->bump_version();
-  }
+// Whether no virtual gradient can come of a forward pass: then it is the original's, which keeps for its own backward
+// pass what that needs and no more, and knows forward-mode differentiation.
+inline bool is_plain(const at::Tensor& weight) { return !at::GradMode::is_enabled() || !weight.requires_grad(); }
+
+// Of input, weight and bias. Autograd numbers the tensors that there are: without a bias its place is that of another.
+inline BackwardMask gradients_asked_for(const torch::autograd::AutogradContext* ctx) {
+  return {ctx->needs_input_grad(0), ctx->needs_input_grad(1),
+          ctx->saved_data.at("has_bias").toBool() && ctx->needs_input_grad(2)};
 }
 
 // A node of the graph as this libtorch holds it: since 2.13 by c10::intrusive_ptr, before by std::shared_ptr.

@@ -11,12 +11,15 @@ namespace {
 Tensor virtual_grad_autograd(const Tensor& grad_output, const Tensor& second_moment, double scale, double decay,
                              double eps, double gradient_scale) {
   check_virtual_grad(grad_output, second_moment, scale, decay, eps, gradient_scale);
+  SVGD_CHECK(
+      UnsupportedError, !grad_output._fw_grad(/*level=*/0).defined(),
+      "svgd::virtual_grad: argument 'grad_output': expected a tensor without a forward-mode tangent, got one with "
+      "it; a virtual gradient depends on the optimizer's state and has no derivative: unpack the dual tensor first");
   Tensor virtual_gradient;
   {
-    at::AutoDispatchBelowADInplaceOrView below_autograd;
+    at::AutoDispatchBelowAutograd below_autograd;
     virtual_gradient = virtual_grad(grad_output, second_moment, scale, decay, eps, gradient_scale);
   }
-  mark_changed(second_moment);
   return refuse_double_backward("svgd::virtual_grad", {grad_output}, {virtual_gradient})[0];
 }
 

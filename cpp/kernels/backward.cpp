@@ -64,36 +64,36 @@ Gradients conv2d_backward_kernel(const Tensor& grad_output, const Tensor& input,
   if (!mask[1]) {  // a frozen weight: no virtual gradient is formed, and the state stays as it is
     return plain_backward(grad_output, mask);
   }
-  // The statistic comes first: the gradient has just been written, and is in the cache.
-  if (is_channel_granular(grad_output, second_moment)) {
-    const auto before = second_moment.clone();
-    update_second_moment(grad_output, second_moment, decay, gradient_scale);
+  // A step that runs out of memory and is tried again counts once.
+  const auto before = second_moment.clone();
+  try {
     Tensor grad_input, grad_weight, grad_bias;
-    try {
+    // The statistic comes first: the gradient has just been written, and is in the cache.
+    if (is_channel_granular(grad_output, second_moment)) {
+      update_second_moment(grad_output, second_moment, decay, gradient_scale);
       std::tie(grad_input, grad_weight, grad_bias) = plain_backward(grad_output, mask);
-    } catch (...) {
-      second_moment.copy_(before);  // a step that ran out of memory and is tried again counts once
-      throw;
+      scale_rows(grad_weight, second_moment, scale, eps);
+      if (mask[2] && virtual_bias) {
+        scale_rows(grad_bias, second_moment, scale, eps);
+      }
+      return {grad_input, grad_weight, grad_bias};
     }
-    scale_rows(grad_weight, second_moment, scale, eps);
-    if (mask[2] && virtual_bias) {
-      scale_rows(grad_bias, second_moment, scale, eps);
+    // The virtual gradient is a temporary: it is gone before the memory for grad_input is taken.
+    std::tie(std::ignore, grad_weight, grad_bias) =
+        plain_backward(virtual_grad(grad_output, second_moment, scale, decay, eps, gradient_scale),
+                       {false, true, mask[2] && virtual_bias});
+    if (mask[0]) {
+      grad_input = std::get<0>(plain_backward(grad_output, {true, false, false}));
+    }
+    if (mask[2] && !virtual_bias) {
+      // Not by plain_backward: oneDNN would compute the weight's gradient along with that of the bias.
+      grad_bias = at::sum(grad_output, {0, 2, 3});
     }
     return {grad_input, grad_weight, grad_bias};
+  } catch (...) {
+    second_moment.copy_(before);
+    throw;
   }
-  Tensor grad_input, grad_weight, grad_bias;
-  // The virtual gradient is a temporary: it is gone before the memory for grad_input is taken.
-  std::tie(std::ignore, grad_weight, grad_bias) =
-      plain_backward(virtual_grad(grad_output, second_moment, scale, decay, eps, gradient_scale),
-                     {false, true, mask[2] && virtual_bias});
-  if (mask[0]) {
-    grad_input = std::get<0>(plain_backward(grad_output, {true, false, false}));
-  }
-  if (mask[2] && !virtual_bias) {
-    // Not by plain_backward: oneDNN would compute the weight's gradient along with that of the bias.
-    grad_bias = at::sum(grad_output, {0, 2, 3});
-  }
-  return {grad_input, grad_weight, grad_bias};
 }
 
 }  // namespace

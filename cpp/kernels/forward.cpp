@@ -13,15 +13,17 @@ Tensor linear_forward(const Tensor& input, const Tensor& weight, const std::opti
                       const Tensor& second_moment, double scale, double decay, double eps, double gradient_scale,
                       bool /*virtual_bias*/) {
   check_linear(input, weight, bias, second_moment, scale, decay, eps, gradient_scale);
-  if (input.dim() <= 2 || input.is_contiguous() || !weight.requires_grad()) {
+  const bool has_bias = bias.has_value() && bias->defined();
+  if (input.dim() <= 2 || (has_bias && input.is_contiguous()) || !weight.requires_grad()) {
     return at::linear(input, weight, bias);
   }
-  // Below autograd at::linear would take a batched product here; with gradients it folds the leading axes into
-  // one matrix, which rounds differently. Folded too, this is the value that training with the original sees.
+  // Below autograd at::linear may take a batched product here, as the strides are, also those of axes of one; with
+  // gradients it always folds the leading axes into one matrix, which rounds differently. Folded too, this is the value
+  // that training with the original sees.
   auto output_size = input.sym_sizes().vec();
   output_size.back() = weight.sym_size(0);
   auto output = at::mm(input.reshape_symint({-1, weight.sym_size(1)}), weight.t()).view_symint(output_size);
-  return bias.has_value() && bias->defined() ? output.add_(*bias) : output;
+  return has_bias ? output.add_(*bias) : output;
 }
 
 Tensor conv2d_forward(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,

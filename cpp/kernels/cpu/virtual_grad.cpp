@@ -12,6 +12,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <array>
 
 #include "../../ops.h"
 #include "../flat_gradient.h"
@@ -316,18 +317,23 @@ void scale_rows_cpu(const Tensor& rows, const Tensor& second_moment, double scal
   }
   const auto packed = pack_rows(rows);
   const auto moments = second_moment.contiguous();
-  const auto all_factors = at::empty_like(moments);
   const auto length = rows.numel() / rows.size(0);
   with_loops(rows.scalar_type(), [&](const auto& loops) {
     using scalar_t = typename std::decay_t<decltype(loops)>::value_t;
     using acc_t = typename cpu::Accumulate<scalar_t>::type;
-    auto* const factors = static_cast<acc_t*>(all_factors.mutable_data_ptr());
+    const auto* const moment = static_cast<const acc_t*>(moments.const_data_ptr());
     auto* const values = static_cast<scalar_t*>(packed.mutable_data_ptr());
-    loops.factors(static_cast<const acc_t*>(moments.const_data_ptr()), rows.size(0), static_cast<acc_t>(scale),
-                  static_cast<acc_t>(eps), factors);
     at::parallel_for(0, rows.size(0), grain(length), [&](int64_t begin, int64_t end) {
-      auto* const first = values + begin * length;
-      loops.scale_runs(first, end - begin, length, factors + begin, first, cpu::Stores::kCached);
+      // On the stack: rows that lie as those of a gradient do take no memory, so that this cannot fail after the state
+      // has changed.
+      constexpr int64_t kRows = 256;
+      std::array<acc_t, kRows> factors;
+      for (; begin < end; begin += kRows) {
+        const auto count = std::min(kRows, end - begin);
+        loops.factors(moment + begin, count, static_cast<acc_t>(scale), static_cast<acc_t>(eps), factors.data());
+        auto* const first = values + begin * length;
+        loops.scale_runs(first, count, length, factors.data(), first, cpu::Stores::kCached);
+      }
     });
   });
   return_rows(packed, rows);
