@@ -412,7 +412,7 @@ fn a_step_that_runs_out_of_memory_anywhere_is_as_if_it_had_not_been() {
                 if result.is_ok() {
                     break moment;
                 }
-                assert!(wanted > limit && wanted <= peak);
+                assert!(wanted > limit, "{moment_size:?}: refused {wanted} bytes where there are {limit}, of {peak}");
                 (limit, refused) = (wanted, refused + 1);
                 for value in [moment.min(), moment.max()] {
                     assert_eq!(value.double_value(&[]), 0.5, "{moment_size:?}, refused {wanted} of {peak} bytes");

@@ -98,7 +98,9 @@ fn state_before_the_first_step_is_saved_too() {
     trained.steps(0..2);
     assert_eq!(trained.svgd.state_bytes(), 4 * (5 * 36 + 4));
     trained.svgd.load(&state).unwrap();
-    assert_eq!(trained.svgd.state_bytes(), 0);
+    let again = folder.path().join("again");
+    trained.svgd.save(&again).unwrap();
+    assert!(std::fs::read(&state).unwrap() == std::fs::read(&again).unwrap(), "it is as new");
 }
 
 #[test]
@@ -262,7 +264,7 @@ fn damaged_and_foreign_files_are_refused_and_change_nothing() {
     let channel = Training::new(Granularity::Channel);
     channel.steps(0..1);
     channel.svgd.save(path("channel")).unwrap();
-    check_refused(&training, &path("channel"), &["layer 'conv'", "[5, h, w]", "[5]", "Granularity"]);
+    check_refused(&training, &path("channel"), &["layer 'conv'", "[c_out, h_out, w_out]", "[5]", "Granularity"]);
     let other = Svgd::new(SvgdConfig::default()).unwrap();
     let vs = nn::VarStore::new(Device::Cpu);
     let _layers = ["fc", "extra"].map(|name| seeded(9, || other.linear(vs.root() / name, 180, 4, Default::default())));
@@ -318,4 +320,110 @@ fn a_layer_that_is_dropped_takes_its_state_along() {
     svgd.save(folder.path().join("svgd")).unwrap();
     let file = std::fs::read(folder.path().join("svgd")).unwrap();
     assert_eq!(safetensors::SafeTensors::deserialize(&file).unwrap().names(), ["fc"]);
+}
+
+#[test]
+fn a_graph_in_flight_goes_on_with_the_state_that_is_reset_or_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    // The change comes before the forward pass, or between it and the backward pass.
+    let state_after = |granularity, change: &dyn Fn(&Svgd), between: bool| {
+        let training = Training::new(granularity);
+        training.steps(0..2);
+        training.svgd.save(&path).unwrap();
+        training.steps(2..3);
+        if !between {
+            change(&training.svgd);
+        }
+        let loss = training.net.forward(&noise(7, &[8, 3, 6, 6], Kind::Float)).square().mean(None);
+        if between {
+            change(&training.svgd);
+        }
+        loss.backward();
+        let copy = folder.path().join("copy");
+        training.svgd.save(&copy).unwrap();
+        std::fs::read(copy).unwrap()
+    };
+    let load = |svgd: &Svgd| svgd.load(&path).unwrap();
+    for granularity in [Granularity::Element, Granularity::Channel] {
+        for (what, change) in [("reset", &Svgd::reset as &dyn Fn(&Svgd)), ("load", &load), ("nothing", &|_: &Svgd| ())]
+        {
+            let [before, between] = [false, true].map(|between| state_after(granularity, change, between));
+            assert!(what != "load" || before != state_after(granularity, &Svgd::reset, false), "the file counts");
+            assert!(before == between, "{granularity:?}: {what} between forward and backward pass");
+        }
+    }
+}
+
+#[test]
+fn what_is_saved_of_a_layer_whose_weight_was_replaced_is_loaded_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+    let (vs, new) = (nn::VarStore::new(Device::Cpu), nn::VarStore::new(Device::Cpu));
+    let mut layer = seeded(1, || svgd.linear(vs.root() / "head", 4, 3, Default::default()));
+    let pass = |layer: &tch_svgd::SvgdLinear| {
+        layer.f_forward(&noise(2, &[8, 4], Kind::Float)).map(|output| output.square().mean(None).backward())
+    };
+    pass(&layer).unwrap();
+    layer.ws = seeded(2, || new.root().randn("weight", &[7, 4], 0.0, 1.0));
+    layer.bs = None;
+    let error = pass(&layer).unwrap_err().to_string();
+    for part in ["layer 'head'", "'second_moment'", "[7]", "[3]", "reset()"] {
+        assert!(error.contains(part), "'{part}' is not in: {error}");
+    }
+    svgd.reset();
+    pass(&layer).unwrap();
+    let moment = layer.second_moment().unwrap();
+    svgd.save(&path).unwrap();
+    svgd.reset();
+    svgd.load(&path).unwrap();
+    assert_same_bits(&moment, &layer.second_moment().unwrap(), "second moment");
+    // The same in a new process, which replaces the weight before it loads.
+    let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+    let vs = nn::VarStore::new(Device::Cpu);
+    let mut again = seeded(1, || svgd.linear(vs.root() / "head", 4, 3, Default::default()));
+    (again.ws, again.bs) = (layer.ws.shallow_clone(), None);
+    svgd.load(&path).unwrap();
+    assert_same_bits(&moment, &again.second_moment().unwrap(), "second moment");
+    pass(&again).unwrap();
+}
+
+#[test]
+fn a_name_that_the_format_keeps_for_itself_is_refused_when_it_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+    let vs = nn::VarStore::new(Device::Cpu);
+    let _layer = seeded(1, || svgd.linear(vs.root() / "__metadata__", 4, 3, Default::default()));
+    let error = svgd.save(folder.path().join("state")).unwrap_err();
+    assert!(matches!(error, Error::State { .. }), "{error}");
+    assert!(error.to_string().contains("layer '__metadata__'") && error.to_string().contains("rename"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_loaded_state_lies_as_the_passes_read_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let make = || {
+        let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+        let vs = nn::VarStore::new(Device::Cpu);
+        let layer = seeded(1, || svgd.conv2d(vs.root() / "conv", 3, 5, 3, Default::default()));
+        (svgd, vs, layer)
+    };
+    let pass = |layer: &tch_svgd::SvgdConv2D| {
+        let images = channels_last(&noise(2, &[2, 3, 8, 8], Kind::Float));
+        layer.forward(&images).square().mean(None).backward();
+    };
+    let (svgd, _vs, layer) = make();
+    pass(&layer);
+    svgd.save(&path).unwrap();
+    let (svgd, _vs, again) = make();
+    svgd.load(&path).unwrap();
+    for layer in [&layer, &again] {
+        pass(layer);
+    }
+    let [ours, loaded] = [&layer, &again].map(|layer| layer.second_moment().unwrap());
+    assert_eq!(ours.stride(), loaded.stride(), "the copy of a dense tensor has its strides");
+    assert_same_bits(&ours, &loaded, "second moment");
 }

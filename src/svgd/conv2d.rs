@@ -1,6 +1,6 @@
 //! The 2-D convolution.
 
-use super::state::{Accumulator, Expected, layer_name, options};
+use super::state::{Accumulator, Values, layer_name, options};
 use super::{Granularity, Shared};
 use crate::bridge::ffi;
 use crate::error::{Error, Result};
@@ -69,11 +69,11 @@ impl SvgdConv2D {
             PaddingMode::Zeros => Convolution { stride, padding, dilation, groups },
             _ => Convolution { stride, padding: [0, 0], dilation, groups },
         };
-        let expected = match shared.granularity() {
-            Granularity::Element => Expected::Image { channels: out_dim },
-            Granularity::Channel => Expected::Size(vec![out_dim]),
+        let values = match shared.granularity() {
+            Granularity::Element => Values::PerElement,
+            Granularity::Channel => Values::PerOutput,
         };
-        let accumulator = super::lock(&shared.accumulators).register(name, expected);
+        let accumulator = super::lock(&shared.accumulators).register(name, values);
         // tch pads (left, right, top, bottom) by (w, h, w, h), where PyTorch pads by (w, w, h, h). The two differ
         // only for a rectangular padding that is not zeros; there we follow tch, whose layer this one replaces.
         Ok(Self { ws, bs, convolution, padding_mode, pad: [w, h, w, h], shared, accumulator })

@@ -1,7 +1,7 @@
 //! The fully-connected layer.
 
 use super::Shared;
-use super::state::{Accumulator, Expected, layer_name, options};
+use super::state::{Accumulator, Values, layer_name, options};
 use crate::error::{Error, Result};
 use crate::functional::{self, Hyperparameters};
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl SvgdLinear {
         let ws = vs
             .f_var("weight", &[out_dim, in_dim], config.ws_init)
             .map_err(|error| Error::from(error).in_layer(&name))?;
-        let accumulator = super::lock(&shared.accumulators).register(name, Expected::Size(vec![out_dim]));
+        let accumulator = super::lock(&shared.accumulators).register(name, Values::PerOutput);
         Ok(Self { ws, bs, shared, accumulator })
     }
 

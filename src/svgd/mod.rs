@@ -160,12 +160,14 @@ impl Svgd {
     }
 
     /// Forgets all second moments, as after [`new`](Self::new). Needed when the image size changes for good with
-    /// [`Granularity::Element`].
+    /// [`Granularity::Element`], or a weight is replaced by one with other outputs. Their memory is zeroed and stays for the
+    /// next pass of the same size: a graph that waits for its backward pass, and a captured
+    /// [`CudaGraph`](crate::CudaGraph), go on with it.
     pub fn reset(&self) {
         lock(&self.shared.accumulators).reset();
     }
 
-    /// The memory that the accumulators take, in bytes.
+    /// The memory that the accumulators take, in bytes; a reset keeps it.
     pub fn state_bytes(&self) -> usize {
         lock(&self.shared.accumulators).bytes()
     }
@@ -175,12 +177,15 @@ impl Svgd {
     /// another thread must not run meanwhile: it changes the values that are being written.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if the file cannot be written.
+    /// [`Error::Io`](crate::Error::Io) if the file cannot be written; [`Error::State`](crate::Error::State) for a layer with
+    /// the name `__metadata__`, which the format keeps for itself.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         lock(&self.shared.accumulators).save(path.as_ref())
     }
 
-    /// Reads the accumulators of a [`save`](Self::save) of the same layers: training goes on as if it had not stopped.
+    /// Reads the accumulators of a [`save`](Self::save) of the same layers: training goes on as if it had not stopped, also
+    /// that of a graph which waits for its backward pass, and of a captured [`CudaGraph`](crate::CudaGraph). A second moment
+    /// of a size that its layer's passes do not have is an error of the first pass.
     ///
     /// ```
     /// # use tch::{Device, nn};

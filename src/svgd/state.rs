@@ -20,39 +20,72 @@ pub(super) fn options(weight: &Tensor) -> (Kind, Device) {
     (kind, weight.device())
 }
 
-/// The size that a layer's accumulator may have.
-#[derive(Debug)]
-pub(super) enum Expected {
-    /// This one.
-    Size(Vec<i64>),
-    /// `[channels, h, w]`, of the image size that comes first.
-    Image { channels: i64 },
+/// Which values a layer's accumulator has. Of which number, its passes tell: a weight may be replaced by one of another size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Values {
+    /// One an output, `[out]`.
+    PerOutput,
+    /// One an element of the output images, `[c_out, h_out, w_out]`.
+    PerElement,
 }
 
-impl Expected {
-    fn admits(&self, size: &[i64]) -> bool {
-        match self {
-            Expected::Size(expected) => size == expected,
-            Expected::Image { channels } => matches!(size, [c, h, w] if c == channels && *h > 0 && *w > 0),
-        }
+impl Values {
+    fn admits(self, size: &[i64]) -> bool {
+        let dimensions = if self == Values::PerOutput { 1 } else { 3 };
+        size.len() == dimensions && size.iter().all(|&extent| extent > 0)
     }
 }
 
-impl std::fmt::Display for Expected {
+impl std::fmt::Display for Values {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Expected::Size(size) => write!(f, "{size:?}"),
-            Expected::Image { channels } => write!(f, "[{channels}, h, w]"),
-        }
+        f.write_str(if *self == Values::PerOutput { "[out]" } else { "[c_out, h_out, w_out]" })
     }
 }
 
 /// The second moment of one layer. It has no memory before the layer's first forward pass with gradients.
+///
+/// Once there is memory it stays the same as long as size, kind and device do: a graph between its forward and its backward
+/// pass, and a captured CUDA graph, write to it.
 #[derive(Debug)]
 pub(super) struct Accumulator {
     name: String,
-    expected: Expected,
-    second_moment: Mutex<Option<Tensor>>,
+    values: Values,
+    state: Mutex<Option<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    second_moment: Tensor,
+    origin: Origin,
+}
+
+/// Where a second moment comes from, which decides what the next pass may do with it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Origin {
+    /// The passes: it is what they need.
+    Passes,
+    /// A reset: zeros, whose size may be that of passes which are no more.
+    Reset,
+    /// A file, in whose order of memory it still is.
+    File,
+}
+
+impl State {
+    /// Whether there is something to keep. Zeros of a reset are as good as nothing, unless a graph in flight has added to them.
+    fn has_begun(&self) -> bool {
+        let any = || self.second_moment.f_any().and_then(|any| bool::try_from(any));
+        self.origin != Origin::Reset || any().unwrap_or(true)
+    }
+}
+
+/// What a load is about to do to an accumulator.
+enum Change {
+    /// Nothing is stored for it.
+    Reset,
+    /// Into the memory that is there: same size, kind and device.
+    Copy(Tensor),
+    /// There is no such memory.
+    Replace(Tensor),
 }
 
 impl Accumulator {
@@ -67,33 +100,91 @@ impl Accumulator {
         weight: &Tensor,
         zeros: impl FnOnce((Kind, Device)) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let (kind, device) = options(weight);
-        let mut second_moment = lock(&self.second_moment);
-        let current = match second_moment.as_ref() {
-            None => zeros((kind, device))?,
-            Some(tensor) if tensor.device() == device && tensor.kind() == kind => return Ok(tensor.shallow_clone()),
-            Some(tensor) => tensor.f_to_device(device)?.f_to_kind(kind)?,
+        let options = options(weight);
+        let mut state = lock(&self.state);
+        let current = match state.take() {
+            None => zeros(options)?,
+            Some(State { second_moment, origin: Origin::Passes }) => second_moment,
+            Some(State { second_moment, origin: Origin::Reset }) => {
+                // As new, but for the memory, if it is what a new one would have.
+                let new = zeros(options)?;
+                if has_form_of(&second_moment, &new) { second_moment } else { new }
+            }
+            Some(State { second_moment, origin: Origin::File }) => {
+                let mut new = zeros(options)?;
+                match second_moment.size() == new.size() {
+                    // In the order that the passes read it in.
+                    true => {
+                        tch::no_grad(|| new.f_copy_(&second_moment))?;
+                        new
+                    }
+                    // The operator says what is wrong.
+                    false => second_moment,
+                }
+            }
         };
-        Ok(second_moment.insert(current).shallow_clone())
+        let current = match (current.kind(), current.device()) == options {
+            true => current,
+            false => current.f_to_device(options.1)?.f_to_kind(options.0)?,
+        };
+        let second_moment = current.shallow_clone();
+        *state = Some(State { second_moment: current, origin: Origin::Passes });
+        Ok(second_moment)
     }
 
     /// A copy.
     pub(super) fn snapshot(&self) -> Option<Tensor> {
-        lock(&self.second_moment).as_ref().map(|tensor| tensor.detach().copy())
+        let state = lock(&self.state);
+        state.as_ref().filter(|state| state.has_begun()).map(|state| state.second_moment.detach().copy())
     }
 
     fn bytes(&self) -> usize {
         let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
-        lock(&self.second_moment).as_ref().map_or(0, bytes)
+        lock(&self.state).as_ref().map_or(0, |state| bytes(&state.second_moment))
     }
 
     fn serialize(&self) -> Result<Serialized> {
-        match lock(&self.second_moment).as_ref() {
-            Some(tensor) => Serialized::new(tensor),
+        match lock(&self.state).as_ref() {
+            Some(state) if state.has_begun() => Serialized::new(&state.second_moment),
             // A layer without memory is written too, as an empty tensor: the file knows all layers.
-            None => Ok(Serialized { dtype: Dtype::F32, shape: vec![0], bytes: Vec::new() }),
+            _ => Ok(Serialized { dtype: Dtype::F32, shape: vec![0], bytes: Vec::new() }),
         }
     }
+
+    /// What is to be done for a second moment out of a file. All that can fail is done here.
+    fn prepare(&self, loaded: Option<Tensor>) -> Result<Change> {
+        let Some(loaded) = loaded else { return Ok(Change::Reset) };
+        match lock(&self.state).as_ref() {
+            Some(state) if state.origin != Origin::File && state.second_moment.size() == loaded.size() => {
+                let here = &state.second_moment;
+                Ok(Change::Copy(loaded.f_to_device(here.device())?.f_to_kind(here.kind())?))
+            }
+            _ => Ok(Change::Replace(loaded)),
+        }
+    }
+
+    fn change(&self, change: Change) {
+        let mut state = lock(&self.state);
+        match (change, state.as_mut()) {
+            (Change::Reset, Some(state)) if state.origin != Origin::File => {
+                state.origin = Origin::Reset;
+                let _ = tch::no_grad(|| state.second_moment.zero_());
+            }
+            (Change::Reset, _) => *state = None,
+            (Change::Copy(values), Some(state)) => {
+                state.origin = Origin::Passes;
+                tch::no_grad(|| state.second_moment.copy_(&values));
+            }
+            (Change::Copy(second_moment) | Change::Replace(second_moment), _) => {
+                *state = Some(State { second_moment, origin: Origin::File });
+            }
+        }
+    }
+}
+
+/// Whether one can be used in the place of the other.
+fn has_form_of(tensor: &Tensor, other: &Tensor) -> bool {
+    tensor.size() == other.size() && tensor.kind() == other.kind() && tensor.device() == other.device()
 }
 
 /// The accumulators of all layers, in the order of their names. A layer that is dropped takes its own along.
@@ -104,11 +195,12 @@ pub(super) struct Accumulators {
 
 // The metadata that says what a file is.
 const FORMAT_KEY: &str = "format";
+const RESERVED_NAME: &str = "__metadata__";
 const FORMAT: &str = "tch-svgd second moments 1";
 
 impl Accumulators {
     /// Adds a layer. Two layers may share a path, as those of two `VarStore`s do: then the second is `NAME__1`.
-    pub(super) fn register(&mut self, name: String, expected: Expected) -> Arc<Accumulator> {
+    pub(super) fn register(&mut self, name: String, values: Values) -> Arc<Accumulator> {
         self.by_name.retain(|_, accumulator| accumulator.strong_count() > 0);
         let mut unique = name.clone();
         for number in 1.. {
@@ -117,7 +209,7 @@ impl Accumulators {
             }
             unique = format!("{name}__{number}");
         }
-        let accumulator = Arc::new(Accumulator { name: unique.clone(), expected, second_moment: Mutex::new(None) });
+        let accumulator = Arc::new(Accumulator { name: unique.clone(), values, state: Mutex::new(None) });
         self.by_name.insert(unique, Arc::downgrade(&accumulator));
         accumulator
     }
@@ -128,7 +220,7 @@ impl Accumulators {
 
     pub(super) fn reset(&self) {
         for accumulator in self.live().values() {
-            *lock(&accumulator.second_moment) = None;
+            accumulator.change(Change::Reset);
         }
     }
 
@@ -138,6 +230,15 @@ impl Accumulators {
 
     pub(super) fn save(&self, path: &Path) -> Result<()> {
         let live = self.live();
+        // A name that the format keeps for itself: what is written would not be read again.
+        if live.contains_key(RESERVED_NAME) {
+            return Err(Error::state(
+                path,
+                format!(
+                    "layer '{RESERVED_NAME}': expected another name, since safetensors keeps this one for itself; rename the layer"
+                ),
+            ));
+        }
         let tensors: Result<Vec<_>> = live.iter().map(|(name, a)| Ok((name, a.serialize()?))).collect();
         let tensors = tensors?;
         let views: Result<Vec<_>> = tensors.iter().map(|(name, tensor)| Ok((name, tensor.view(path)?))).collect();
@@ -151,9 +252,11 @@ impl Accumulators {
         let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
         let live = self.live();
         let loaded = parse(path, &bytes, &live)?;
+        let changes = live.values().zip(loaded).map(|(accumulator, tensor)| accumulator.prepare(tensor));
+        let changes = changes.collect::<Result<Vec<_>>>()?;
         // Nothing can fail from here on: the accumulators change together or not at all.
-        for (accumulator, tensor) in live.values().zip(loaded) {
-            *lock(&accumulator.second_moment) = tensor;
+        for (accumulator, change) in live.values().zip(changes) {
+            accumulator.change(change);
         }
         Ok(())
     }
@@ -189,10 +292,10 @@ fn parse(path: &Path, bytes: &[u8], live: &BTreeMap<&str, Arc<Accumulator>>) -> 
         if size == [0] {
             return Ok(None);
         }
-        if !accumulator.expected.admits(&size) {
+        if !accumulator.values.admits(&size) {
             return Err(error(format!(
                 "layer '{name}': expected shape {}, got {size:?}; the model or its Granularity is another one",
-                accumulator.expected
+                accumulator.values
             )));
         }
         let kind = match view.dtype() {
