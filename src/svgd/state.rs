@@ -73,7 +73,7 @@ enum Origin {
 impl State {
     /// Whether there is something to keep. Zeros of a reset are as good as nothing, unless a graph in flight has added to them.
     fn has_begun(&self) -> bool {
-        let any = || self.second_moment.f_any().and_then(|any| bool::try_from(any));
+        let any = || self.second_moment.f_any().and_then(bool::try_from);
         self.origin != Origin::Reset || any().unwrap_or(true)
     }
 }
