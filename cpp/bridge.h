@@ -78,8 +78,8 @@ std::unique_ptr<cuda::Graph> begin_cuda_graph(int64_t device);
 
 bool is_grad_enabled();
 std::unique_ptr<at::Tensor> to_meta(const at::Tensor& tensor);
-// Counts the bytes of tensors that this thread, and what it starts, takes and gives back, and refuses those past the limit;
-// stop gives the highest count.
+// Counts the bytes of tensors that this thread, and what it starts, takes and gives back, and refuses those past the
+// limit; stop gives the highest count.
 void start_memory_count(int64_t limit);
 int64_t stop_memory_count();
 

@@ -137,7 +137,8 @@ void check_linear(const Tensor& input, const Tensor& weight, const std::optional
   check_second_moment_storage(op, second_moment, weight);
   SVGD_CHECK(ShapeError, second_moment.dim() == 1 && second_moment.sym_size(0) == weight.sym_size(0), op,
              ": argument 'second_moment': expected shape [", weight.sym_size(0), "] (one value per output), got ",
-             second_moment.sym_sizes(), "; after a change of the layer's size call reset() of its Svgd, or create it with "
+             second_moment.sym_sizes(),
+             "; after a change of the layer's size call reset() of its Svgd, or create it with "
              "zeros of that shape");
   check_hyperparameters(op, scale, decay, eps, gradient_scale);
 }

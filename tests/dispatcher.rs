@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use std::collections::BTreeMap;
-use tch::Kind;
+use tch::{Kind, Tensor};
 use tch_svgd::functional::{self, Convolution, Hyperparameters};
 use tch_svgd::testing::to_meta;
 
@@ -110,4 +110,110 @@ fn meta_kernels_give_shape_kind_and_strides_without_touching_data() {
         hyper,
     );
     assert!(matches!(error, Err(tch_svgd::Error::Shape(_))));
+}
+
+/// The strides of a tensor where they decide on an address: not those of axes of one.
+fn strides(tensor: &Tensor) -> Vec<(i64, i64)> {
+    let pairs = tensor.size().into_iter().zip(tensor.stride());
+    pairs.map(|(size, stride)| (size, if size == 1 { 0 } else { stride })).collect()
+}
+
+/// Kind, sizes and strides of the output and of the gradients of the leaves, as the operators give them.
+fn forms(
+    leaves: &[Tensor],
+    grad_output: &Tensor,
+    forward: impl Fn(&[Tensor]) -> Tensor,
+) -> Vec<(Kind, Vec<(i64, i64)>)> {
+    let leaves: Vec<_> = leaves.iter().map(leaf).collect();
+    let output = forward(&leaves);
+    let loss = (&output * grad_output).sum(output.kind());
+    let gradients = Tensor::run_backward(&[&loss], &leaves.iter().collect::<Vec<_>>(), false, false);
+    std::iter::once(&output).chain(&gradients).map(|tensor| (tensor.kind(), strides(tensor))).collect()
+}
+
+/// Real tensors and those without data give results of one form: what a compiler has been promised.
+#[track_caller]
+fn check_forms(leaves: &[Tensor], grad_output: &Tensor, what: &str, forward: impl Fn(&[Tensor], bool) -> Tensor) {
+    let meta: Vec<_> = leaves.iter().map(|tensor| to_meta(tensor).unwrap()).collect();
+    for (tensor, meta) in leaves.iter().zip(&meta) {
+        assert_eq!(tensor.stride(), meta.stride(), "{what}: the test's own");
+    }
+    let real = forms(leaves, grad_output, |leaves| forward(leaves, false));
+    let promised = forms(&meta, &to_meta(grad_output).unwrap(), |leaves| forward(leaves, true));
+    assert_eq!(real, promised, "{what}");
+}
+
+fn moment(size: &[i64], kind: Kind, meta: bool) -> Tensor {
+    let moment = zeros(size, moment_kind(kind));
+    if meta { to_meta(&moment).unwrap() } else { moment }
+}
+
+#[test]
+fn linear_gives_without_data_the_strides_that_it_gives_with() {
+    for kind in [Kind::Float, Kind::Double, Kind::BFloat16] {
+        for (layout, input) in [
+            ("one row", noise(3, &[33], kind)),
+            ("matrix", noise(3, &[12, 33], kind)),
+            ("column-major", noise(3, &[33, 12], kind).tr()),
+            ("three axes", noise(3, &[4, 3, 33], kind)),
+            ("three axes, transposed", noise(3, &[3, 4, 33], kind).transpose(0, 1)),
+            ("three axes, all moved", noise(3, &[33, 4, 3], kind).permute([1, 2, 0])),
+            ("four axes, permuted", noise(3, &[3, 33, 2, 2], kind).permute([2, 3, 0, 1])),
+        ] {
+            for weight in [noise(4, &[17, 33], kind), noise(4, &[33, 17], kind).tr()] {
+                for moved in [false, true] {
+                    let mut size = input.size();
+                    *size.last_mut().unwrap() = 17;
+                    let grad_output = match moved && size.len() > 1 {
+                        true => {
+                            size.swap(0, 1);
+                            noise(5, &size, kind).transpose(0, 1)
+                        }
+                        false => noise(5, &size, kind),
+                    };
+                    let leaves = [input.shallow_clone(), weight.shallow_clone(), noise(6, &[17], kind)];
+                    let what = format!("{kind:?} {layout} {:?} {moved}", weight.stride());
+                    for biases in [2, 3] {
+                        check_forms(&leaves[..biases], &grad_output, &what, |leaves, meta| {
+                            let moment = moment(&[17], kind, meta);
+                            functional::linear(&leaves[0], &leaves[1], leaves.get(2), &moment, Default::default())
+                                .unwrap()
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn conv2d_gives_without_data_the_strides_that_it_gives_with() {
+    let layouts = |tensor: Tensor| [channels_last(&tensor), tensor];
+    for kind in [Kind::Float, Kind::Double, Kind::BFloat16] {
+        for (kernel, padding, groups, stride) in [(3, 1, 1, 1), (3, 1, 2, 2), (1, 0, 1, 1), (3, 1, 4, 1)] {
+            let geometry = Convolution { stride: [stride; 2], padding: [padding; 2], groups, ..Default::default() };
+            let side = (9 + 2 * padding - kernel) / stride + 1;
+            for image in layouts(noise(3, &[2, 4, 9, 9], kind)) {
+                for weight in layouts(noise(4, &[8, 4 / groups, kernel, kernel], kind)) {
+                    for grad_output in layouts(noise(5, &[2, 8, side, side], kind)) {
+                        for size in [vec![8, side, side], vec![8]] {
+                            let leaves = [image.shallow_clone(), weight.shallow_clone(), noise(6, &[8], kind)];
+                            let what = format!(
+                                "{kind:?} {geometry:?} image {:?} weight {:?} gradient {:?} {size:?}",
+                                image.stride(),
+                                weight.stride(),
+                                grad_output.stride()
+                            );
+                            check_forms(&leaves, &grad_output, &what, |leaves, meta| {
+                                let moment = moment(&size, kind, meta);
+                                let [image, weight, bias] = leaves else { panic!("{what}") };
+                                functional::conv2d(image, weight, Some(bias), &moment, geometry, Default::default())
+                                    .unwrap()
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

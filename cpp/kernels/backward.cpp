@@ -22,33 +22,40 @@ Tensor input_gradient(const Tensor& grad_output, const Tensor& weight, const Ten
   return at::mm(grad_output, weight);
 }
 
-Gradients linear_backward_kernel(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
-                                 const Tensor& second_moment, double scale, double decay, double eps,
-                                 double gradient_scale, bool virtual_bias, BackwardMask mask) {
+// What the original's backward pass gives.
+Gradients plain_linear_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
+                                BackwardMask mask) {
   SVGD_CHECK(ShapeError, grad_output.dim() >= 1 && grad_output.sym_size(-1) >= 1,
              "svgd::_linear_backward: argument 'grad_output': expected [..., out] with at least one output, got ",
              grad_output.sym_sizes(), "; pass the gradient of the output of svgd::linear");
   const auto out = grad_output.sym_size(-1);
   const auto rows = grad_output.sym_numel() / out;
   const auto gradient = grad_output.reshape_symint({rows, out});
-  const auto matrix = [&](const Tensor& tensor) { return tensor.reshape_symint({rows, tensor.sym_size(-1)}); };
-  Tensor grad_input, grad_weight, grad_bias;
-  if (mask[0]) {
-    grad_input = input_gradient(gradient, weight, matrix(input)).view_symint(input.sym_sizes());
-  }
-  if (mask[2]) {
-    grad_bias = at::sum(gradient, 0);
-  }
+  const auto matrix = mask[0] || mask[1] ? input.reshape_symint({rows, input.sym_size(-1)}) : Tensor();
+  return {mask[0] ? input_gradient(gradient, weight, matrix).view_symint(input.sym_sizes()) : Tensor(),
+          mask[1] ? at::mm(gradient.t(), matrix) : Tensor(), mask[2] ? at::sum(gradient, 0) : Tensor()};
+}
+
+Gradients linear_backward_kernel(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
+                                 const Tensor& second_moment, double scale, double decay, double eps,
+                                 double gradient_scale, bool virtual_bias, BackwardMask mask) {
+  // What can run out of memory comes before the state changes: a step that failed and is tried again counts once.
+  auto gradients = plain_linear_backward(grad_output, input, weight, mask);
   if (mask[1]) {
-    // What can run out of memory comes before the state changes: a step that failed and is tried again counts once.
-    grad_weight = at::mm(gradient.t(), matrix(input));
-    update_second_moment(gradient, second_moment, decay, gradient_scale);
-    scale_rows(grad_weight, second_moment, scale, eps);
+    update_second_moment(grad_output.reshape_symint({-1, grad_output.sym_size(-1)}), second_moment, decay,
+                         gradient_scale);
+    scale_rows(std::get<1>(gradients), second_moment, scale, eps);
     if (mask[2] && virtual_bias) {
-      scale_rows(grad_bias, second_moment, scale, eps);
+      scale_rows(std::get<2>(gradients), second_moment, scale, eps);
     }
   }
-  return {grad_input, grad_weight, grad_bias};
+  return gradients;
+}
+
+// The same expressions, whose strides are then the same, and no state.
+Gradients linear_backward_meta(const Tensor& grad_output, const Tensor& input, const Tensor& weight, const Tensor&,
+                               double, double, double, double, bool, BackwardMask mask) {
+  return plain_linear_backward(grad_output, input, weight, mask);
 }
 
 Gradients conv2d_backward_kernel(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
@@ -102,5 +109,7 @@ TORCH_LIBRARY_IMPL(svgd, CompositeExplicitAutograd, m) {
   m.impl("_linear_backward", linear_backward_kernel);
   m.impl("_conv2d_backward", conv2d_backward_kernel);
 }
+
+TORCH_LIBRARY_IMPL(svgd, Meta, m) { m.impl("_linear_backward", linear_backward_meta); }
 
 }  // namespace svgd

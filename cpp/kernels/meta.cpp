@@ -7,6 +7,15 @@
 namespace svgd {
 namespace {
 
+// The order of what a convolution and its backward pass give, on every device: channels_last where one of the two is.
+at::MemoryFormat convolution_format(const Tensor& input, const Tensor& weight) {
+  const auto is_channels_last = [](const Tensor& tensor) {
+    return tensor.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+  };
+  return is_channels_last(input) || is_channels_last(weight) ? at::MemoryFormat::ChannelsLast
+                                                             : at::MemoryFormat::Contiguous;
+}
+
 Tensor linear_meta(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                    const Tensor& second_moment, double scale, double decay, double eps, double gradient_scale,
                    bool /*virtual_bias*/) {
@@ -25,11 +34,7 @@ Tensor conv2d_meta(const Tensor& input, const Tensor& weight, const std::optiona
   check_conv2d(batch, weight, bias, second_moment, stride, padding, dilation, groups, scale, decay, eps,
                gradient_scale);
   const auto size = conv2d_output_size(batch.sym_sizes(), weight.sym_sizes(), stride, padding, dilation, groups);
-  const auto format = batch.suggest_memory_format() == at::MemoryFormat::ChannelsLast ||
-                              weight.suggest_memory_format() == at::MemoryFormat::ChannelsLast
-                          ? at::MemoryFormat::ChannelsLast
-                          : at::MemoryFormat::Contiguous;
-  const auto output = batch.new_empty_symint(size).contiguous(format);
+  const auto output = batch.new_empty_symint(size).contiguous(convolution_format(batch, weight));
   return unbatched ? output.squeeze(0) : output;
 }
 
@@ -47,22 +52,15 @@ void scale_rows_meta(const Tensor& rows, const Tensor& second_moment, double sca
   check_scale_rows(rows, second_moment, scale, eps);
 }
 
-Gradients empty_gradients(const Tensor& grad_output, const Tensor& input, c10::SymIntArrayRef weight_size,
-                          BackwardMask mask) {
-  return {mask[0] ? at::empty_like(input) : Tensor(), mask[1] ? grad_output.new_empty_symint(weight_size) : Tensor(),
-          mask[2] ? grad_output.new_empty_symint(weight_size.slice(0, 1)) : Tensor()};
-}
-
-Gradients linear_backward_meta(const Tensor& grad_output, const Tensor& input, const Tensor& /*weight*/,
-                               const Tensor& /*second_moment*/, double, double, double, double, bool,
-                               BackwardMask mask) {
-  return empty_gradients(grad_output, input, {grad_output.sym_size(-1), input.sym_size(-1)}, mask);
-}
-
 Gradients conv2d_backward_meta(const Tensor& grad_output, const Tensor& input, const Tensor& weight, const Tensor&,
                                c10::SymIntArrayRef, c10::SymIntArrayRef, c10::SymIntArrayRef, c10::SymInt, double,
                                double, double, double, bool, BackwardMask mask) {
-  return empty_gradients(grad_output, input, weight.sym_sizes(), mask);
+  const auto format = convolution_format(input, weight);
+  const auto like = [&](const Tensor& tensor) {
+    return tensor.new_empty_symint(tensor.sym_sizes()).contiguous(format);
+  };
+  return {mask[0] ? like(input) : Tensor(), mask[1] ? like(weight) : Tensor(),
+          mask[2] ? grad_output.new_empty_symint(weight.sym_sizes().slice(0, 1)) : Tensor()};
 }
 
 }  // namespace
@@ -74,7 +72,6 @@ TORCH_LIBRARY_IMPL(svgd, Meta, m) {
   m.impl("_virtual_grad_composed", virtual_grad_meta);
   m.impl("_update_second_moment", update_second_moment_meta);
   m.impl("_scale_rows", scale_rows_meta);
-  m.impl("_linear_backward", linear_backward_meta);
   m.impl("_conv2d_backward", conv2d_backward_meta);
 }
 
