@@ -1,6 +1,6 @@
 // Every schema of the svgd namespace. Operators that lead with `_` are internal.
 //
-//   gradient_scale   the factor k of DESIGN §2; 0 or less means the batch size
+//   gradient_scale   the factor k of docs/design.md; 0 or less means the batch size
 //   second_moment    the accumulator, updated in place once per backward pass
 //   output_mask      which of the gradients of input, weight and bias to compute
 #include <torch/headeronly/version.h>

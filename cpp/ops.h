@@ -58,7 +58,7 @@ Tensor virtual_grad_composed(const Tensor& grad_output, const Tensor& second_mom
 
 void update_second_moment(const Tensor& grad_output, const Tensor& second_moment, double decay, double gradient_scale);
 
-// rows[i] *= scale / sqrt(second_moment[i] + eps), in place. diag(scale / sqrt(r + eps)) of DESIGN §2.
+// rows[i] *= scale / sqrt(second_moment[i] + eps), in place. diag(scale / sqrt(r + eps)) of docs/design.md.
 void scale_rows(const Tensor& rows, const Tensor& second_moment, double scale, double eps);
 
 Gradients linear_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,

@@ -1,4 +1,4 @@
-// The formulas of DESIGN §2 for one feature, as every kernel computes them.
+// The formulas of docs/design.md for one feature, as every kernel computes them.
 #pragma once
 
 #include <cmath>

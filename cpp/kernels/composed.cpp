@@ -1,5 +1,5 @@
-// The second moment and the virtual gradient (DESIGN §2), composed of ATen's operators: for devices without a kernel of
-// ours, and for the kernels to be compared with.
+// The second moment and the virtual gradient (docs/design.md, Mathematics), composed of ATen's operators: for devices
+// without a kernel of ours, and for the kernels to be compared with.
 //
 //     q = mean over the batch of (k g)^2;   r <- decay r + (1 - decay) q;   t = scale g / sqrt(r + eps)
 #include <ATen/TensorOperators.h>

@@ -56,7 +56,7 @@ inline void return_rows(const Tensor& packed, const Tensor& rows) {
   }
 }
 
-// The factor k of DESIGN §2: 0 or less means the batch size.
+// The factor k of docs/design.md: 0 or less means the batch size.
 inline double resolve_gradient_scale(const Tensor& grad_output, double gradient_scale) {
   return gradient_scale > 0 ? gradient_scale : static_cast<double>(grad_output.size(0));
 }

@@ -1,5 +1,5 @@
-// The CPU kernels of the second moment and the virtual gradient (DESIGN §2): how the work is cut into pieces, and which
-// thread does which. The arithmetic is in loops.inc.
+// The CPU kernels of the second moment and the virtual gradient (docs/design.md): how the work is cut into pieces, and
+// which thread does which. The arithmetic is in loops.inc.
 //
 //     q = mean over the batch of (k g)^2;   r <- decay r + (1 - decay) q;   t = scale g / sqrt(r + eps)
 //
