@@ -427,3 +427,38 @@ fn a_loaded_state_lies_as_the_passes_read_it() {
     assert_eq!(ours.stride(), loaded.stride(), "the copy of a dense tensor has its strides");
     assert_same_bits(&ours, &loaded, "second moment");
 }
+
+#[test]
+fn a_part_of_a_state_is_loaded_and_what_it_lacks_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let make = |names: &[&str]| {
+        let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+        let vs = nn::VarStore::new(Device::Cpu);
+        let layers: Vec<_> =
+            names.iter().map(|&name| seeded(1, || svgd.linear(vs.root() / name, 4, 3, Default::default()))).collect();
+        (svgd, vs, layers)
+    };
+    let pass = |layer: &tch_svgd::SvgdLinear, seed: i64| {
+        layer.forward(&noise(seed, &[8, 4], Kind::Float)).square().mean(None).backward();
+    };
+    let (old, _vs, layers) = make(&["body", "old head"]);
+    layers.iter().for_each(|layer| pass(layer, 2));
+    old.save(&path).unwrap();
+    let (new, _vs, again) = make(&["body", "new head", "untrained"]);
+    again[..2].iter().for_each(|layer| pass(layer, 3));
+    let head = again[1].second_moment().unwrap();
+    let refused = new.load(&path).unwrap_err().to_string();
+    assert!(refused.contains("load_partial") && refused.contains("old head"), "{refused}");
+    assert_eq!(new.load_partial(&path).unwrap(), ["new head", "untrained"]);
+    assert_same_bits(&layers[0].second_moment().unwrap(), &again[0].second_moment().unwrap(), "body");
+    assert_same_bits(&head, &again[1].second_moment().unwrap(), "new head");
+    assert!(again[2].second_moment().is_none());
+
+    // A damaged file is refused all the same, and changes nothing.
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let (fresh, _vs, layers) = make(&["body"]);
+    assert!(fresh.load_partial(&path).is_err());
+    assert!(layers[0].second_moment().is_none());
+}

@@ -207,7 +207,34 @@ impl Svgd {
     /// [`Error::Io`](crate::Error::Io) if the file cannot be read, [`Error::State`](crate::Error::State) if it is
     /// damaged or belongs to other layers. The accumulators are untouched then.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
-        lock(&self.shared.accumulators).load(path.as_ref())
+        lock(&self.shared.accumulators).load(path.as_ref(), false).map(|_| ())
+    }
+
+    /// As [`load`](Self::load), for a model that has layers in common with the one which was saved, as when a new head is
+    /// trained on an old body. Returns the names of the layers that the file lacks: these stay as they are. What the file has
+    /// of other layers is left.
+    ///
+    /// ```
+    /// # use tch::{Device, nn};
+    /// # use tch_svgd::{Svgd, SvgdConfig};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("svgd.safetensors");
+    /// let vs = nn::VarStore::new(Device::Cpu);
+    /// let old = Svgd::new(SvgdConfig::default())?;
+    /// let _body = old.linear(vs.root() / "body", 4, 3, Default::default());
+    /// old.save(&path)?;
+    ///
+    /// let vs = nn::VarStore::new(Device::Cpu);
+    /// let new = Svgd::new(SvgdConfig::default())?;
+    /// let layers = ["body", "head"].map(|name| new.linear(vs.root() / name, 4, 3, Default::default()));
+    /// assert_eq!(new.load_partial(&path)?, ["head"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), but for layers that are not those of the file.
+    pub fn load_partial(&self, path: impl AsRef<Path>) -> Result<Vec<String>> {
+        lock(&self.shared.accumulators).load(path.as_ref(), true)
     }
 
     /// Makes a fully-connected layer with the names and the initialisation of [`tch::nn::linear`].

@@ -248,22 +248,29 @@ impl Accumulators {
         write_atomically(path, &bytes)
     }
 
-    pub(super) fn load(&self, path: &Path) -> Result<()> {
+    /// Returns the layers that the file lacks, if it may lack some, and have others.
+    pub(super) fn load(&self, path: &Path, partial: bool) -> Result<Vec<String>> {
         let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
         let live = self.live();
-        let loaded = parse(path, &bytes, &live)?;
-        let changes = live.values().zip(loaded).map(|(accumulator, tensor)| accumulator.prepare(tensor));
-        let changes = changes.collect::<Result<Vec<_>>>()?;
+        let loaded = parse(path, &bytes, &live, partial)?;
+        let changes = loaded.into_iter().map(|(name, tensor)| Ok((name, live[name].prepare(tensor)?)));
+        let changes = changes.collect::<Result<BTreeMap<_, _>>>()?;
+        let missing = live.keys().filter(|&name| !changes.contains_key(name)).map(|&name| name.to_owned()).collect();
         // Nothing can fail from here on: the accumulators change together or not at all.
-        for (accumulator, change) in live.values().zip(changes) {
-            accumulator.change(change);
+        for (name, change) in changes {
+            live[name].change(change);
         }
-        Ok(())
+        Ok(missing)
     }
 }
 
-/// The tensors of a file, in the order of the accumulators.
-fn parse(path: &Path, bytes: &[u8], live: &BTreeMap<&str, Arc<Accumulator>>) -> Result<Vec<Option<Tensor>>> {
+/// The tensors of a file for the layers of this model.
+fn parse<'a>(
+    path: &Path,
+    bytes: &[u8],
+    live: &BTreeMap<&'a str, Arc<Accumulator>>,
+    partial: bool,
+) -> Result<BTreeMap<&'a str, Option<Tensor>>> {
     let error = |message: String| Error::state(path, message);
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|reason| {
         error(format!("expected a safetensors file, got something else or a part of one ({reason}); save it again"))
@@ -280,17 +287,17 @@ fn parse(path: &Path, bytes: &[u8], live: &BTreeMap<&str, Arc<Accumulator>>) -> 
     })?;
     let unknown: Vec<_> = file.names().into_iter().filter(|&name| !live.contains_key(name)).collect();
     let missing: Vec<_> = live.keys().filter(|&name| !file.names().contains(name)).collect();
-    if !unknown.is_empty() || !missing.is_empty() {
+    if !partial && (!unknown.is_empty() || !missing.is_empty()) {
         return Err(error(format!(
             "expected the layers of this model, got others: the file lacks {missing:?} and has {unknown:?} too; build \
-             the model that it was saved from first"
+             the model that it was saved from first, or load what the two have in common with load_partial"
         )));
     }
-    let parse = |(name, accumulator): (&&str, &Arc<Accumulator>)| {
+    let parse = |(&name, accumulator): (&&'a str, &Arc<Accumulator>)| {
         let view = file.tensor(name).map_err(|reason| error(format!("layer '{name}': {reason}")))?;
         let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
         if size == [0] {
-            return Ok(None);
+            return Ok((name, None));
         }
         if !accumulator.values.admits(&size) {
             return Err(error(format!(
@@ -311,9 +318,9 @@ fn parse(path: &Path, bytes: &[u8], live: &BTreeMap<&str, Arc<Accumulator>>) -> 
                 "layer '{name}': expected finite values >= 0 (a mean of squares), got others; the file is damaged"
             )));
         }
-        Ok(Some(tensor))
+        Ok((name, Some(tensor)))
     };
-    live.iter().map(parse).collect()
+    live.iter().filter(|&(name, _)| !missing.contains(&name)).map(parse).collect()
 }
 
 /// A tensor as safetensors wants it.
