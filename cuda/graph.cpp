@@ -11,8 +11,33 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
+#include <mutex>
+
 namespace svgd::cuda {
 namespace {
+
+// Tells a random number generator that a capture is over: before libtorch 2.13 it is in one or in none ...
+template <typename State, typename Id>
+auto leave_capture(State& state, Id /*capture*/, int /*preferred*/) -> decltype(void(state.capturing_)) {
+  state.capturing_ = false;
+}
+
+// ... and since then it has a state for each.
+template <typename State, typename Id>
+void leave_capture(State& state, Id capture, long /*otherwise*/) {
+  const std::lock_guard<std::mutex> lock(state.capture_states_mutex_);
+  state.capture_states_.erase(capture);
+}
+
+// Gives back the pinned memory of a capture. Before libtorch 2.11 it had no pool of its own.
+template <typename Allocator, typename Pool>
+auto leave_pool(Allocator* allocator, Pool pool, int /*preferred*/) -> decltype(allocator->release_pool(pool)) {
+  allocator->end_allocate_to_pool(pool);
+  allocator->release_pool(pool);
+}
+
+template <typename Allocator, typename Pool>
+void leave_pool(Allocator* /*allocator*/, Pool /*pool*/, long /*otherwise*/) {}
 
 // CUDAGraph has no way out of a capture that failed: its capture_end throws before it has told the allocators and the
 // random number generator that the capture is over. From then on, random numbers would be refused outside of captures,
@@ -47,13 +72,9 @@ struct Capture : at::cuda::CUDAGraph {
       c10::cuda::CUDACachingAllocator::endAllocateToPool(capture_dev_, mempool_id_);
       c10::cuda::CUDACachingAllocator::releasePool(capture_dev_, mempool_id_);
     });
-    quietly([&] {
-      auto* host_allocator = at::getHostAllocator(at::kCUDA);
-      host_allocator->end_allocate_to_pool(mempool_id_);
-      host_allocator->release_pool(mempool_id_);
-    });
+    quietly([&] { leave_pool(at::getHostAllocator(at::kCUDA), mempool_id_, 0); });
     for (const auto& entry : captured_generator_states_) {
-      entry.first->capturing_ = false;
+      leave_capture(*entry.first, capture_id_, 0);
     }
     return status == cudaStreamCaptureStatusInvalidated;
   }
