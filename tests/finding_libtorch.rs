@@ -9,7 +9,7 @@ use programs::*;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use versions::*;
 
 /// A copy of the script in a project of its own, with a home of its own and stubs for the programs it calls.
@@ -336,4 +336,27 @@ fn the_libtorch_is_that_of_the_tch_in_cargo_lock_and_others_stay_beside_it() {
     project.lock("0.99.0");
     let text = run_refused(&mut project.script());
     assert!(text.contains("tch 0.99.0 ") && text.contains(&format!("tch {} with", ends()[0].tch)), "{text}");
+}
+
+#[test]
+fn two_at_once_fetch_once() {
+    if !["/usr/bin/flock", "/bin/flock"].iter().any(|path| Path::new(path).exists()) {
+        let _ =
+            writeln!(std::io::stderr(), "no flock on this machine: runs do not wait for each other, and the test ends");
+        return;
+    }
+    let project = Project::new();
+    stub_pip(&project);
+    project.link("flock");
+    std::fs::write(project.path("network"), "").unwrap();
+    let runs = [(); 2].map(|()| {
+        let mut script = project.script();
+        script.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for run in runs {
+        let output = run.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    }
+    assert_eq!(read(project.path("calls")).lines().count(), 3, "three wheels, each once");
+    assert!(project.libtorch().join("build-version").exists());
 }
