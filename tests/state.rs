@@ -3,10 +3,11 @@
 mod common;
 
 use common::*;
+use std::collections::BTreeMap;
 use std::path::Path;
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
-use tch_svgd::{Error, Granularity, Layers, Plain, Svgd, SvgdConfig};
+use tch_svgd::{Error, Granularity, Layers, Plain, Svgd, SvgdConfig, SvgdConv2D, SvgdLinear};
 
 #[derive(Debug)]
 struct Net {
@@ -461,4 +462,46 @@ fn a_part_of_a_state_is_loaded_and_what_it_lacks_is_named() {
     let (fresh, _vs, layers) = make(&["body"]);
     assert!(fresh.load_partial(&path).is_err());
     assert!(layers[0].second_moment().is_none());
+}
+
+/// Layers of every kind of state: by element, an output's values, a second layer of one name, none yet, and Double.
+struct Kinds {
+    svgd: Svgd,
+    _stores: [nn::VarStore; 2],
+    conv: SvgdConv2D,
+    linear: [SvgdLinear; 4],
+}
+
+impl Kinds {
+    fn new() -> Self {
+        let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+        let [vs, mut doubles] = [(); 2].map(|()| nn::VarStore::new(Device::Cpu));
+        let root = vs.root();
+        let conv = svgd.conv2d(&root / "body" / "conv", 2, 3, 3, Default::default());
+        let linear = |path| svgd.linear(path, 4, 2, Default::default());
+        let linear =
+            [linear(&root / "fc"), linear(&root / "fc"), linear(&root / "new"), linear(doubles.root() / "double")];
+        doubles.double();
+        Kinds { svgd, _stores: [vs, doubles], conv, linear }
+    }
+}
+
+#[test]
+fn a_file_of_version_0_1_is_read_and_written_alike() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/second_moments_0.1.safetensors");
+    let kinds = Kinds::new();
+    kinds.svgd.load(&path).unwrap();
+    let file: BTreeMap<_, _> = Tensor::read_safetensors(&path).unwrap().into_iter().collect();
+    assert_eq!(file.keys().map(String::as_str).collect::<Vec<_>>(), ["body.conv", "double", "fc", "fc__1", "new"]);
+    assert_same_bits(&kinds.conv.second_moment().unwrap(), &file["body.conv"], "body.conv");
+    for (layer, name) in kinds.linear.iter().zip(["fc", "fc__1", "new", "double"]) {
+        match layer.second_moment() {
+            Some(loaded) => assert_same_bits(&loaded, &file[name], name),
+            None => assert_eq!((name, file[name].numel()), ("new", 0)),
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let again = folder.path().join("again.safetensors");
+    kinds.svgd.save(&again).unwrap();
+    assert!(std::fs::read(&again).unwrap() == std::fs::read(&path).unwrap(), "the files differ");
 }
