@@ -40,7 +40,7 @@ cuda:
 check-cuda:
 	scripts/check-cuda
 
-CPP = $(wildcard cpp/*.h cpp/*.cpp cpp/*/*.h cpp/*/*.cpp cpp/*/*/*.h cpp/*/*/*.cpp cpp/*/*/*.inc cuda/*.h cuda/*.cuh cuda/*.cu cuda/*.cpp)
+CPP = $(wildcard $(foreach ending,h cpp inc cuh cu,$(foreach folder,cpp cpp/* cpp/*/* cuda cuda/*,$(folder)/*.$(ending))))
 
 lint: libtorch
 	cargo fmt --check

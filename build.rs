@@ -10,34 +10,31 @@ use std::process::Command;
 
 const SOURCES: &[&str] = &[
     "cpp/bridge.cpp",
-    "cpp/library.cpp",
-    "cpp/ops.cpp",
-    "cpp/autocast.cpp",
-    "cpp/autograd/linear.cpp",
-    "cpp/autograd/conv2d.cpp",
-    "cpp/autograd/virtual_grad.cpp",
-    "cpp/autograd/changed.cpp",
-    "cpp/kernels/forward.cpp",
-    "cpp/kernels/backward.cpp",
-    "cpp/kernels/composed.cpp",
-    "cpp/kernels/meta.cpp",
-    "cpp/kernels/cpu/virtual_grad.cpp",
+    "cpp/hatted/checks.cpp",
+    "cpp/hatted/convolution.cpp",
+    "cpp/hatted/linear.cpp",
+    "cpp/hatted/operator.cpp",
+    "cpp/svgd/cpu/virtual_grad.cpp",
+    "cpp/svgd/library.cpp",
+    "cpp/svgd/method.cpp",
+    "cpp/svgd/virtual_grad.cpp",
 ];
 
 /// The inner loops of the CPU kernels, each with the flags of its instruction set. Which of them run is decided at run
 /// time: the build asks nothing of the machine that it is for.
-const LOOPS: &[(&str, &[&str])] = &[("cpp/kernels/cpu/loops_portable.cpp", &[])];
+const LOOPS: &[(&str, &[&str])] = &[("cpp/svgd/cpu/loops_portable.cpp", &[])];
 const LOOPS_X86_64: &[(&str, &[&str])] = &[
-    ("cpp/kernels/cpu/loops_avx2.cpp", &["-mavx2", "-mf16c"]),
+    ("cpp/svgd/cpu/loops_avx2.cpp", &["-mavx2", "-mf16c"]),
     (
-        "cpp/kernels/cpu/loops_avx512.cpp",
+        "cpp/svgd/cpu/loops_avx512.cpp",
         &["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mf16c", "-mprefer-vector-width=512"],
     ),
 ];
 
 /// What the feature `cuda` adds: kernels for nvcc; their operators, and CUDA graphs, for the C++ compiler.
-const CUDA_KERNELS: &[&str] = &["cuda/virtual_grad_kernel.cu", "cuda/second_moment_kernel.cu", "cuda/scale_kernel.cu"];
-const CUDA_SOURCES: &[&str] = &["cuda/virtual_grad.cpp", "cuda/graph.cpp"];
+const CUDA_KERNELS: &[&str] =
+    &["cuda/svgd/virtual_grad_kernel.cu", "cuda/svgd/second_moment_kernel.cu", "cuda/svgd/scale_kernel.cu"];
+const CUDA_SOURCES: &[&str] = &["cuda/svgd/virtual_grad.cpp", "cuda/graph.cpp"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

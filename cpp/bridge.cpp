@@ -1,4 +1,4 @@
-// The cxx shims: arguments of Rust in, a call of ops.h or of libtorch, its result out.
+// The cxx shims: arguments of Rust in, a call of an operator or of libtorch, its result out.
 #include "bridge.h"
 
 #include <ATen/autocast_mode.h>
@@ -14,9 +14,19 @@
 #include <utility>
 #include <vector>
 
+#include "hatted/call.h"
+#include "hatted/convolution.h"
+#include "hatted/linear.h"
+#include "svgd/method.h"
+#include "svgd/virtual_grad.h"
 #include "tch-svgd/src/bridge.rs.h"
 
-namespace svgd::bridge {
+// What a loader reads in the file (examples/torch_ops.py), since a PyTorch of another version lacks symbols that this
+// library needs, and says no more than that. Nothing refers to it: compiler and linker are told to keep it.
+extern const char kBuiltFor[];
+__attribute__((used, retain)) const char kBuiltFor[] = "tch-svgd is built for libtorch " TORCH_VERSION;
+
+namespace hatted::bridge {
 namespace {
 
 std::optional<at::Tensor> optional(const at::Tensor& tensor) {
@@ -34,14 +44,15 @@ std::unique_ptr<at::Tensor> boxed(at::Tensor tensor) { return std::make_unique<a
 
 std::unique_ptr<at::Tensor> linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                                    const at::Tensor& second_moment, const Hyperparameters& h) {
-  return boxed(svgd::linear(input, weight, optional(bias), second_moment, h.scale, h.decay, h.eps, h.gradient_scale,
-                            h.virtual_bias));
+  return boxed(Call<Linear, svgd::Svgd>::forward(input, weight, optional(bias), second_moment, h.scale, h.decay, h.eps,
+                                                 h.gradient_scale, h.virtual_bias));
 }
 
 std::unique_ptr<at::Tensor> conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                                    const at::Tensor& second_moment, const Convolution& c, const Hyperparameters& h) {
-  return boxed(svgd::conv2d(input, weight, optional(bias), second_moment, symbolic(c.stride), symbolic(c.padding),
-                            symbolic(c.dilation), c.groups, h.scale, h.decay, h.eps, h.gradient_scale, h.virtual_bias));
+  return boxed(Call<Conv2d, svgd::Svgd>::forward(input, weight, optional(bias), second_moment, symbolic(c.stride),
+                                                 symbolic(c.padding), symbolic(c.dilation), c.groups, h.scale, h.decay,
+                                                 h.eps, h.gradient_scale, h.virtual_bias));
 }
 
 std::unique_ptr<at::Tensor> virtual_grad(const at::Tensor& grad_output, const at::Tensor& second_moment,
@@ -61,8 +72,9 @@ void update_second_moment(const at::Tensor& grad_output, const at::Tensor& secon
 rust::Vec<int64_t> conv2d_output_size(rust::Slice<const int64_t> input_size, rust::Slice<const int64_t> weight_size,
                                       const Convolution& c) {
   rust::Vec<int64_t> output_size;
-  for (const auto& size : svgd::conv2d_output_size(symbolic(input_size), symbolic(weight_size), symbolic(c.stride),
-                                                   symbolic(c.padding), symbolic(c.dilation), c.groups)) {
+  const auto stride = symbolic(c.stride), padding = symbolic(c.padding), dilation = symbolic(c.dilation);
+  const Conv2d layer{stride, padding, dilation, c.groups};
+  for (const auto& size : layer.output_size("svgd::conv2d", symbolic(input_size), symbolic(weight_size))) {
     output_size.push_back(size.expect_int());
   }
   return output_size;
@@ -179,4 +191,4 @@ rust::String libtorch_version() {
 
 rust::String compiler() { return __VERSION__; }
 
-}  // namespace svgd::bridge
+}  // namespace hatted::bridge

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "../cuda/graph.h"
-#include "ops.h"
+#include "hatted/errors.h"
 
 namespace rust::behavior {
 
@@ -19,13 +19,13 @@ namespace rust::behavior {
 template <typename Try, typename Fail>
 static void trycatch(Try&& call, Fail&& fail) noexcept try {
   call();
-} catch (const svgd::ShapeError& error) {
+} catch (const hatted::ShapeError& error) {
   fail(std::string("Shape\x1f") + error.what_without_backtrace());
-} catch (const svgd::KindError& error) {
+} catch (const hatted::KindError& error) {
   fail(std::string("Kind\x1f") + error.what_without_backtrace());
-} catch (const svgd::DeviceError& error) {
+} catch (const hatted::DeviceError& error) {
   fail(std::string("Device\x1f") + error.what_without_backtrace());
-} catch (const svgd::ConfigError& error) {
+} catch (const hatted::ConfigError& error) {
   fail(std::string("Config\x1f") + error.what_without_backtrace());
 } catch (const c10::NotImplementedError& error) {
   fail(std::string("Unsupported\x1f") + error.what_without_backtrace());
@@ -47,7 +47,7 @@ static void trycatch(Try&& call, Fail&& fail) noexcept try {
 
 }  // namespace rust::behavior
 
-namespace svgd::bridge {
+namespace hatted::bridge {
 
 struct Hyperparameters;
 struct Convolution;
@@ -91,4 +91,4 @@ rust::Vec<Operator> operators();
 rust::String libtorch_version();
 rust::String compiler();
 
-}  // namespace svgd::bridge
+}  // namespace hatted::bridge

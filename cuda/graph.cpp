@@ -13,7 +13,7 @@
 
 #include <mutex>
 
-namespace svgd::cuda {
+namespace hatted::cuda {
 namespace {
 
 // Tells a random number generator that a capture is over: before libtorch 2.13 it is in one or in none ...
@@ -142,4 +142,4 @@ std::unique_ptr<Graph> begin_capture(int64_t device) {
   return std::make_unique<CapturedGraph>(static_cast<c10::DeviceIndex>(device));
 }
 
-}  // namespace svgd::cuda
+}  // namespace hatted::cuda

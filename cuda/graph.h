@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <memory>
 
-namespace svgd::cuda {
+namespace hatted::cuda {
 
 class Graph {
  public:
@@ -22,4 +22,4 @@ class Graph {
 // one until the capture ends, and with memory of its own. The capture is the current thread's to end.
 std::unique_ptr<Graph> begin_capture(int64_t device);
 
-}  // namespace svgd::cuda
+}  // namespace hatted::cuda

@@ -1,6 +1,6 @@
 //! The one cxx bridge: what Rust calls of cpp/bridge.h. Every call that can throw returns a `Result`.
 
-#[cxx::bridge(namespace = "svgd::bridge")]
+#[cxx::bridge(namespace = "hatted::bridge")]
 #[allow(missing_docs, clippy::undocumented_unsafe_blocks)]
 pub(crate) mod ffi {
     /// The scalar arguments that every operator takes.
@@ -76,7 +76,7 @@ pub(crate) mod ffi {
         fn enter_autocast(cuda: bool, half: bool) -> Result<AutocastState>;
         fn leave_autocast(before: &AutocastState) -> Result<()>;
 
-        #[namespace = "svgd::cuda"]
+        #[namespace = "hatted::cuda"]
         #[cxx_name = "Graph"]
         type CudaGraph;
         fn begin_cuda_graph(device: i64) -> Result<UniquePtr<CudaGraph>>;

@@ -13,7 +13,7 @@ const SCHEMAS: [&str; 8] = [
     "svgd::_conv2d_backward(Tensor grad_output, Tensor input, Tensor weight, Tensor(a!) second_moment, SymInt[2] stride, \
      SymInt[2] padding, SymInt[2] dilation, SymInt groups, float scale, float decay, float eps, float gradient_scale, \
      bool virtual_bias, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
-    "svgd::_linear_backward(Tensor grad_output, Tensor input, Tensor weight, Tensor(a!) second_moment, float scale, \
+    "svgd::_linear_backward(Tensor grad_output, Tensor input, Tensor? weight, Tensor(a!) second_moment, float scale, \
      float decay, float eps, float gradient_scale, bool virtual_bias, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
     "svgd::_scale_rows(Tensor(a!) rows, Tensor second_moment, float scale, float eps) -> ()",
     "svgd::_update_second_moment(Tensor grad_output, Tensor(a!) second_moment, float decay, float gradient_scale) -> ()",

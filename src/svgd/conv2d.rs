@@ -118,7 +118,7 @@ impl SvgdConv2D {
             return Ok(Tensor::f_zeros(weight_size[0], options)?);
         }
         let output_size = ffi::conv2d_output_size(batch_size, &weight_size, &self.convolution.into())?;
-        let (c, h, w) = (output_size[1], output_size[2], output_size[3]);
+        let (c, h, w) = (output_size[0], output_size[1], output_size[2]);
         if is_channels_last(xs) || is_channels_last(&self.ws) {
             return Ok(Tensor::f_zeros([h, w, c], options)?.f_permute([2, 0, 1])?);
         }

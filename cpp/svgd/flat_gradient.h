@@ -5,7 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/accumulate.h>
 
-#include "../ops.h"
+#include "virtual_grad.h"
 
 namespace svgd {
 

@@ -9,8 +9,8 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include "../cpp/kernels/flat_gradient.h"
-#include "../cpp/ops.h"
+#include "../../cpp/svgd/flat_gradient.h"
+#include "../../cpp/svgd/virtual_grad.h"
 #include "kernels.h"
 
 namespace svgd::cuda {

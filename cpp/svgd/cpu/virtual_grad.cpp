@@ -14,7 +14,8 @@
 #include <algorithm>
 #include <array>
 
-#include "../../ops.h"
+#include "../virtual_grad.h"
+
 #include "../flat_gradient.h"
 #include "loops.h"
 

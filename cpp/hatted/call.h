@@ -1,0 +1,46 @@
+// The operators of a layer with a method, as C++ functions: calls of the dispatcher.
+#pragma once
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <string>
+
+#include "method.h"
+
+namespace hatted {
+
+template <class Layer, class Method, class Geometry = typename Layer::Geometry, class State = typename Method::State,
+          class Settings = typename Method::Settings>
+struct Call;
+
+template <class Layer, class Method, class... G, class... T, class... S>
+struct Call<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>> {
+  using BackwardWeight = typename Layer::BackwardWeight;
+
+  // "svgd::linear", "svgd::_linear_backward".
+  static const std::string& name() {
+    static const auto name = std::string(Method::kNamespace) + "::" + Layer::kName;
+    return name;
+  }
+  static const std::string& backward_name() {
+    static const auto name = std::string(Method::kNamespace) + "::_" + Layer::kName + "_backward";
+    return name;
+  }
+
+  static Tensor forward(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, T... state,
+                        G... geometry, S... settings) {
+    using Signature = Tensor(const Tensor&, const Tensor&, const OptionalTensor&, T..., G..., S...);
+    static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name().c_str(), "").typed<Signature>();
+    return op.call(input, weight, bias, state..., std::move(geometry)..., settings...);
+  }
+
+  static Gradients backward(const Tensor& grad_output, const Tensor& input, BackwardWeight weight, T... state,
+                            G... geometry, S... settings, Mask asked) {
+    using Signature = Gradients(const Tensor&, const Tensor&, BackwardWeight, T..., G..., S..., Mask);
+    static const auto op =
+        c10::Dispatcher::singleton().findSchemaOrThrow(backward_name().c_str(), "").typed<Signature>();
+    return op.call(grad_output, input, weight, state..., std::move(geometry)..., settings..., asked);
+  }
+};
+
+}  // namespace hatted

@@ -1,0 +1,48 @@
+// The fully-connected layer: [..., in] -> [..., out].
+#pragma once
+
+#include <vector>
+
+#include "method.h"
+
+namespace hatted {
+
+struct Linear {
+  static constexpr const char* kName = "linear";
+  static constexpr const char* kGeometry = "";
+  using Geometry = Pack<>;
+  // The weight, in a backward pass: only the input's gradient reads it, so there may be none.
+  using BackwardWeight = const OptionalTensor&;
+  static constexpr const char* kBackwardWeight = "Tensor? weight";
+
+  static bool lacks_batch(const Tensor& /*input*/) { return false; }  // a vector is as good as a row
+
+  // Returns the size of a sample's output.
+  std::vector<c10::SymInt> check(const char* op, const Tensor& input, const Tensor& weight,
+                                 const OptionalTensor& bias) const;
+  // tch's and PyTorch's own operator.
+  Tensor original(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) const;
+  // Its value in training, to the bit. For below autograd.
+  Tensor forward(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) const;
+  // What the passes give, without data.
+  Tensor meta(const Tensor& input, const Tensor& weight, c10::SymIntArrayRef output) const;
+  Gradients backward_meta(const char* op, const Tensor& grad_output, const Tensor& input, const OptionalTensor& weight,
+                          Mask asked) const;
+
+  class Use final : public hatted::Use {
+   public:
+    Use(const char* op, const Linear& layer, const Tensor& grad_output, const Tensor& input,
+        const OptionalTensor& weight, Mask asked);
+    Parameters plain() override;
+    Parameters from(const Tensor& t, bool with_bias) const override;
+    Tensor bias_gradient(const Tensor& t) const override;
+
+   private:
+    Tensor make_input_gradient() const override;
+
+    const Tensor input_, weight_;
+    const Tensor rows_;  // the input as a matrix
+  };
+};
+
+}  // namespace hatted

@@ -1,0 +1,93 @@
+// What a method is to the layers: a struct of its state and settings, which turns one use of a layer in a backward pass
+// into the gradients of the layer's parameters.
+//
+//   struct Method {
+//     static constexpr const char* kNamespace;             // of its operators
+//     static constexpr const char* kState, * kSettings;    // as the schemas have them; state that changes is marked
+//     (a!) using State = Pack<const Tensor&, ...>;              // and their types: first the fields of the state,
+//     using Settings = Pack<double, ...>;                  // then those of the settings, in the order of the schemas
+//
+//     // Throws one of errors.h, of a forward pass whose layer has found nothing wrong. `output` is the size of one
+//     // sample's output: [out], or [c_out, h_out, w_out].
+//     void check(const char* op, const Tensor& weight, c10::SymIntArrayRef output) const;
+//     // The state that a backward pass changes in which these gradients are asked for.
+//     Changed changed(Mask asked) const;
+//     // Called only where the weight's gradient is asked for: a frozen weight is the mechanism's to handle. The
+//     // gradients have the sizes and strides of the original's.
+//     Parameters gradients(Use& use) const;
+//   };
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/SymIntArrayRef.h>
+#include <c10/util/SmallVector.h>
+
+#include <array>
+#include <optional>
+#include <tuple>
+#include <utility>
+
+namespace hatted {
+
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+template <class... Types>
+struct Pack {};
+
+// Which gradients are asked for: those of input, weight and bias.
+using Mask = std::array<bool, 3>;
+using Gradients = std::tuple<Tensor, Tensor, Tensor>;
+using Changed = c10::SmallVector<Tensor, 2>;
+
+// Gradients; undefined where they are not asked for.
+struct Parameters {
+  Tensor weight, bias;
+};
+
+// One use of a layer in a backward pass. What a method does not ask for is not computed.
+class Use {
+ public:
+  const Mask asked;
+  // The gradient of the output: [rows, out], or [n, c_out, *space].
+  const Tensor grad_output;
+
+  // The original's gradients, with that of the input, in as few passes as the original takes.
+  virtual Parameters plain() = 0;
+  // The same of the parameters alone, formed from `t` in the place of grad_output.
+  virtual Parameters from(const Tensor& t, bool with_bias) const = 0;
+  // The bias's alone.
+  virtual Tensor bias_gradient(const Tensor& t) const = 0;
+
+  // Remembers the state: if the rest of this backward pass throws, the state is as if the pass had never begun, and
+  // a step that ran out of memory and is tried again counts once.
+  void restore_on_error(const Tensor& state) { remembered_.emplace_back(state, state.clone()); }
+
+  // For the mechanism: the original's gradient of the input, where it is asked for. It comes last, when the method's
+  // temporaries are gone.
+  Tensor input_gradient() {
+    if (asked[0] && !input_gradient_.defined()) {
+      input_gradient_ = make_input_gradient();
+    }
+    return std::move(input_gradient_);
+  }
+  void restore() const {
+    for (const auto& [state, before] : remembered_) {
+      state.copy_(before);
+    }
+  }
+
+ protected:
+  Use(Mask asked, Tensor grad_output) : asked(asked), grad_output(std::move(grad_output)) {}
+  Use(const Use&) = delete;
+  ~Use() = default;
+
+  virtual Tensor make_input_gradient() const = 0;
+
+  Tensor input_gradient_;
+
+ private:
+  c10::SmallVector<std::pair<Tensor, Tensor>, 2> remembered_;
+};
+
+}  // namespace hatted
