@@ -116,6 +116,8 @@ std::unique_ptr<cuda::Graph> begin_cuda_graph([[maybe_unused]] int64_t device) {
 
 bool is_grad_enabled() { return at::GradMode::is_enabled(); }
 
+void backward(const at::Tensor& loss) { loss.backward(); }
+
 std::unique_ptr<at::Tensor> to_meta(const at::Tensor& tensor) { return boxed(tensor.to(at::kMeta)); }
 
 namespace {

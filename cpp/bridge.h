@@ -77,6 +77,7 @@ void leave_autocast(const AutocastState& before);
 std::unique_ptr<cuda::Graph> begin_cuda_graph(int64_t device);
 
 bool is_grad_enabled();
+void backward(const at::Tensor& loss);
 std::unique_ptr<at::Tensor> to_meta(const at::Tensor& tensor);
 // Counts the bytes of tensors that this thread, and what it starts, takes and gives back, and refuses those past the
 // limit; stop gives the highest count.

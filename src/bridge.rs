@@ -3,21 +3,45 @@
 #[cxx::bridge(namespace = "hatted::bridge")]
 #[allow(missing_docs, clippy::undocumented_unsafe_blocks)]
 pub(crate) mod ffi {
-    /// The scalar arguments that every operator takes.
-    struct Hyperparameters {
-        scale: f64,
-        decay: f64,
-        eps: f64,
-        gradient_scale: f64,
-        virtual_bias: bool,
+    /// The scalar arguments of SVGD's operators (SVGD paper, Algorithm 1).
+    ///
+    /// ```
+    /// use tch_svgd::functional::Hyperparameters;
+    /// let paper_mlp = Hyperparameters { scale: 0.1, ..Default::default() };
+    /// assert_eq!((paper_mlp.decay, paper_mlp.eps), (0.9, 1e-6));
+    /// ```
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Hyperparameters {
+        /// `s`: the factor of the virtual gradient. Finite, at least 0.
+        pub scale: f64,
+        /// `γ`: what the second moment keeps in an update. In [0, 1).
+        pub decay: f64,
+        /// `ε`: added to the second moment below the root. Finite, above 0.
+        pub eps: f64,
+        /// `k`: the factor of the gradient inside the statistic, and nowhere else; 0 or less means the batch size.
+        pub gradient_scale: f64,
+        /// Whether the bias gets the sum of the virtual gradient instead of that of the true one. A frozen weight has no
+        /// virtual gradient: then the bias gets the true one.
+        pub virtual_bias: bool,
     }
 
-    /// The geometry of a convolution, (height, width).
-    struct Convolution {
-        stride: [i64; 2],
-        padding: [i64; 2],
-        dilation: [i64; 2],
-        groups: i64,
+    /// The geometry of a convolution; pairs are (height, width).
+    ///
+    /// ```
+    /// use tch_svgd::functional::Convolution;
+    /// let halving = Convolution { stride: [2, 2], padding: [1, 1], ..Default::default() };
+    /// assert_eq!(halving.groups, 1);
+    /// ```
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Convolution {
+        /// Steps of the kernel, at least 1.
+        pub stride: [i64; 2],
+        /// Zeros added on both sides, at least 0.
+        pub padding: [i64; 2],
+        /// Distance between the taps of the kernel, at least 1.
+        pub dilation: [i64; 2],
+        /// Groups of channels that do not see each other, at least 1.
+        pub groups: i64,
     }
 
     /// A thread's autocast for one device type. `kind` is a number of libtorch's.
@@ -85,6 +109,7 @@ pub(crate) mod ffi {
         fn replay(self: &CudaGraph) -> Result<()>;
 
         fn is_grad_enabled() -> Result<bool>;
+        fn backward(loss: &Tensor) -> Result<()>;
         fn to_meta(tensor: &Tensor) -> Result<UniquePtr<Tensor>>;
         fn start_memory_count(limit: i64) -> Result<()>;
         fn stop_memory_count() -> Result<i64>;

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod autocast;
+mod backward;
 #[allow(unsafe_code)] // cxx generates it
 mod bridge;
 mod build_info;
@@ -9,16 +10,18 @@ mod convert;
 mod cuda_graph;
 mod error;
 pub mod functional;
+pub mod hatted;
 mod layers;
 mod svgd;
 mod tch_series;
 
 pub use autocast::autocast;
+pub use backward::backward;
 pub use build_info::{BuildInfo, Operator, build_info};
 pub use cuda_graph::CudaGraph;
 pub use error::{Error, Result};
 pub use layers::{Layers, Plain};
-pub use svgd::{BatchGradient, Granularity, Svgd, SvgdConfig, SvgdConv2D, SvgdLinear};
+pub use svgd::{BatchGradient, Granularity, Svgd, SvgdConfig, SvgdConv2D, SvgdLinear, SvgdMethod};
 
 #[doc(hidden)]
 pub mod testing;

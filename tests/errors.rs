@@ -5,9 +5,9 @@ mod common;
 use common::*;
 use tch::nn::{self, Module};
 use tch::{Device, Kind, Tensor};
-use tch_svgd::functional::{self, Convolution, Hyperparameters};
-use tch_svgd::testing::to_meta;
-use tch_svgd::{Error, Svgd, SvgdConfig};
+use tch_svgd::functional::{self, Convolution, Hyperparameters, conv2d};
+use tch_svgd::testing::{self, to_meta};
+use tch_svgd::{Error, Svgd, SvgdConfig, backward};
 
 fn variant(error: &Error) -> &'static str {
     match error {
@@ -275,4 +275,23 @@ fn forward_panics_with_the_text_of_the_error() {
     let expected = fc.f_forward(&bad).unwrap_err().to_string();
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fc.forward(&bad))).unwrap_err();
     assert_eq!(panic.downcast_ref::<String>(), Some(&expected));
+}
+
+#[test]
+fn what_goes_wrong_in_a_backward_pass_is_typed_too() {
+    let weight = f(&[4, 3, 3, 3]).set_requires_grad(true);
+    let mut second_moment = f(&[4, 6, 6]);
+    let loss = |second_moment: &Tensor| {
+        let output = conv2d(&f(&[2, 3, 8, 8]), &weight, None, second_moment, Default::default(), Default::default());
+        output.unwrap().square().sum(Kind::Float)
+    };
+    // Out of memory, while the virtual gradient is made.
+    let graph = loss(&second_moment);
+    let (result, _) = testing::with_memory(1 << 10, || backward(&graph)).unwrap();
+    check(result, "OutOfMemory", &["out of memory"]);
+    // The state was replaced under the graph.
+    let graph = loss(&second_moment);
+    let _ = second_moment.resize_([5, 5, 5]);
+    check(backward(&graph), "Shape", &["svgd::virtual_grad: argument 'second_moment'", "[5, 5, 5]"]);
+    check(backward(&f(&[2])), "Torch", &["grad"]);
 }

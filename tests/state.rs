@@ -191,10 +191,10 @@ fn the_same_seed_initialises_plain_and_hatted_layers_alike() {
 fn two_layers_of_one_name_keep_their_own_state() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("svgd.safetensors");
-    let (a, b) = (nn::VarStore::new(Device::Cpu), nn::VarStore::new(Device::Cpu));
+    let vs = nn::VarStore::new(Device::Cpu);
     let svgd = Svgd::new(SvgdConfig::default()).unwrap();
-    let first = seeded(9, || svgd.linear(a.root() / "fc", 6, 3, Default::default()));
-    let second = seeded(9, || svgd.linear(b.root() / "fc", 6, 2, Default::default()));
+    let first = seeded(9, || svgd.linear(vs.root() / "fc", 6, 3, Default::default()));
+    let second = seeded(9, || svgd.linear(vs.root() / "fc", 6, 2, Default::default()));
     for layer in [&first, &second] {
         layer.forward(&noise(1, &[4, 6], Kind::Float)).square().mean(None).backward();
     }
@@ -206,6 +206,51 @@ fn two_layers_of_one_name_keep_their_own_state() {
     assert_same_bits(&moments[1], &second.second_moment().unwrap(), "fc__1");
     let file = std::fs::read(&state).unwrap();
     assert_eq!(safetensors::SafeTensors::deserialize(&file).unwrap().names().len(), 2);
+}
+
+/// Which of the two a state in a file is of, the order of their making alone would tell.
+#[test]
+fn layers_of_one_name_in_two_stores_are_refused() {
+    let [vs, other] = [(); 2].map(|()| nn::VarStore::new(Device::Cpu));
+    let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+    let conv = svgd.conv2d(vs.root() / "body", 3, 5, 3, Default::default());
+    let error = svgd.f_linear(other.root() / "body", 4, 2, Default::default()).unwrap_err();
+    assert!(matches!(&error, Error::Config(_)), "{error:?}");
+    let text = error.to_string();
+    for part in ["layer 'body'", "another VarStore", "make another Svgd"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(other.variables().is_empty(), "a layer that is refused leaves no variables");
+    // Another name, another Svgd, and a name that has become free.
+    svgd.f_linear(other.root() / "averaged" / "body", 4, 2, Default::default()).unwrap();
+    Svgd::new(SvgdConfig::default()).unwrap().f_linear(other.root() / "body", 4, 2, Default::default()).unwrap();
+    drop(conv);
+    svgd.f_conv2d(nn::VarStore::new(Device::Cpu).root() / "body", 3, 5, 3, Default::default()).unwrap();
+}
+
+#[test]
+fn a_first_pass_that_fails_leaves_the_loaded_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("svgd.safetensors");
+    let conv = || {
+        let svgd = Svgd::new(SvgdConfig::default()).unwrap();
+        let conv = svgd.conv2d(nn::VarStore::new(Device::Cpu).root() / "conv", 3, 5, 3, Default::default());
+        (svgd, conv)
+    };
+    let (svgd, trained) = conv();
+    trained.forward(&noise(1, &[2, 3, 6, 6], Kind::Float)).square().mean(None).backward();
+    svgd.save(&path).unwrap();
+
+    let (svgd, resumed) = conv();
+    svgd.load(&path).unwrap();
+    resumed.f_forward(&noise(1, &[2, 4, 6, 6], Kind::Float)).unwrap_err();
+    assert_same_bits(&resumed.second_moment().unwrap(), &trained.second_moment().unwrap(), "the second moment");
+
+    // Nor does it settle the image size of a layer without state.
+    let (_svgd, fresh) = conv();
+    fresh.f_forward(&noise(1, &[2, 3, 8, 8], Kind::Double)).unwrap_err();
+    let output = fresh.f_forward(&noise(1, &[2, 3, 6, 6], Kind::Float)).unwrap();
+    assert_eq!(output.size(), [2, 5, 4, 4]);
 }
 
 /// Loading fails with a text that has all the parts, and changes nothing.

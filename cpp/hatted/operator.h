@@ -144,7 +144,7 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
   static torch::autograd::variable_list backward(Context* context, const torch::autograd::variable_list& grad_outputs) {
     torch::autograd::variable_list gradients(kArguments);
     if (grad_outputs[0].defined()) {
-      const auto& arguments = context->saved_data.at("arguments").toTupleRef().elements();
+      const auto arguments = context->saved_data.at("arguments").toTupleRef().elements().asArrayRef();
       auto [input, weight, bias] =
           call_backward(context, grad_outputs[0], arguments, std::index_sequence_for<T..., G..., S...>());
       gradients[0] = std::move(input);
@@ -154,8 +154,8 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     return gradients;
   }
 
-  template <class Elements, size_t... index>
-  static Gradients call_backward(Context* context, const Tensor& grad_output, const Elements& arguments,
+  template <size_t... index>
+  static Gradients call_backward(Context* context, const Tensor& grad_output, c10::ArrayRef<c10::IValue> arguments,
                                  std::index_sequence<index...>) {
     const auto saved = context->get_saved_variables();
     // Autograd numbers the tensors that there are: without a bias its place is that of another.

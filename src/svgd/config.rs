@@ -1,7 +1,7 @@
 //! The settings of SVGD.
 
+use super::functional::Hyperparameters;
 use crate::error::{Error, Result};
-use crate::functional::Hyperparameters;
 
 /// How many values the second moment of a convolution has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,8 +82,4 @@ impl SvgdConfig {
 
 pub(super) fn check_scale(scale: f64) -> Result<()> {
     check("scale", scale, (scale as f32).is_finite() && scale >= 0.0, "a finite number >= 0")
-}
-
-pub(super) fn check_loss_scale(loss_scale: f64) -> Result<()> {
-    check("loss_scale", loss_scale, loss_scale.is_finite() && loss_scale > 0.0, "a finite number > 0")
 }

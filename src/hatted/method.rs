@@ -1,0 +1,118 @@
+//! What a method is to the layers, as cpp/hatted/method.h is to the operators.
+
+pub use crate::bridge::ffi::Convolution;
+use crate::error::Result;
+use std::fmt;
+use tch::{Device, Kind, Tensor};
+
+/// Keeps [`Method`] to this crate, so that it can grow, and to the crate's tests.
+pub trait Sealed {}
+
+/// A method: what the layers' backward passes do, and the state that they change. A type without values, which tells
+/// [`Hatted`](super::Hatted) and its layers what they are: [`Svgd`](crate::Svgd) is `Hatted<SvgdMethod>`.
+///
+/// Its operators are those of the C++ struct of the same name: `Operator<Layer, Method>` in `cpp/hatted/`.
+pub trait Method: Sealed + fmt::Debug + Send + Sync + Sized + 'static {
+    /// The settings that the user gives.
+    type Config: Copy + fmt::Debug + Send;
+
+    /// What the user calls it, for errors.
+    const NAME: &'static str;
+    /// What its state files say of themselves.
+    const FORMAT: &'static str;
+    /// The names of a layer's state tensors. In files a single one has the layer's own name, several are `LAYER.NAME`.
+    const STATE: &'static [&'static str];
+
+    /// An error for a setting out of its range.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config), which names the setting.
+    fn validate(config: &Self::Config) -> Result<()>;
+
+    /// A layer's state before this pass, its first: one tensor for each name of [`STATE`](Self::STATE). Where the pass cannot
+    /// be made at all, any state will do: the operator says what is wrong.
+    ///
+    /// # Errors
+    /// Of the sizes of the pass, or of memory.
+    fn zeros(config: &Self::Config, pass: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>>;
+
+    /// Whether the tensor of this number, out of a file, may be the state of such a layer: or what was expected, and what
+    /// came. Its size is compared with the passes' when there is one, as a layer's weight may be replaced.
+    ///
+    /// # Errors
+    /// The end of a sentence.
+    fn check_loaded(
+        config: &Self::Config,
+        geometry: &Geometry,
+        index: usize,
+        tensor: &Tensor,
+    ) -> std::result::Result<(), String>;
+
+    /// The operator of the layer that the pass is of. Its backward pass changes `state` in place.
+    ///
+    /// # Errors
+    /// Those of the operator.
+    fn call(settings: &Settings<Self::Config>, pass: &Pass<'_>, state: &[Tensor]) -> Result<Tensor>;
+}
+
+/// The settings of a [`Hatted`](super::Hatted) as they are at a forward pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<Config> {
+    /// The method's own.
+    pub config: Config,
+    /// Whether the method is on; off, the layers are tch's own.
+    pub enabled: bool,
+    /// The factor that a loss scaler multiplied the loss with.
+    pub loss_scale: f64,
+}
+
+/// How a layer computes: a variant for each layer of cpp/hatted/layers.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Geometry {
+    /// `[…, in]` → `[…, out]`.
+    Linear,
+    /// `[n, c_in, h, w]` → `[n, c_out, h_out, w_out]`, and the same without `n`.
+    Conv2D(Convolution),
+}
+
+impl Default for Convolution {
+    fn default() -> Self {
+        Self { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 }
+    }
+}
+
+/// One forward pass through a layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass<'a> {
+    /// The input.
+    pub xs: &'a Tensor,
+    /// The weight, whose dimension 0 is the outputs'.
+    pub ws: &'a Tensor,
+    /// The bias.
+    pub bs: Option<&'a Tensor>,
+    /// How the layer computes.
+    pub geometry: Geometry,
+}
+
+impl Pass<'_> {
+    /// tch's own operator.
+    pub(super) fn plain(&self) -> Result<Tensor> {
+        let Self { xs, ws, bs, geometry } = *self;
+        Ok(match geometry {
+            Geometry::Linear => xs.f_linear(ws, bs)?,
+            Geometry::Conv2D(Convolution { stride, padding, dilation, groups }) => {
+                xs.f_conv2d(ws, bs, stride, padding, dilation, groups)?
+            }
+        })
+    }
+
+    /// The number of samples: the images, or the rows of a matrix product. What cannot be an input counts as one.
+    pub fn samples(&self) -> i64 {
+        match (self.geometry, self.xs.size().as_slice()) {
+            (Geometry::Linear, [leading @ .., _]) => leading.iter().product(),
+            (Geometry::Conv2D(_), [n, _, _, _]) => *n,
+            _ => 1,
+        }
+    }
+}
