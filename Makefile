@@ -9,9 +9,9 @@ test: libtorch
 	cargo test
 
 # What does not train whole programs: operators, layers, state, build, the crate that depends on ours.
-PROGRAM_TESTS = checkpoints examples report training
+LIBRARY_TESTS = hatted svgd build cuda_graph instruction_sets threads runs
 test-library: libtorch
-	cargo test --lib $(patsubst tests/%.rs,--test %,$(filter-out $(PROGRAM_TESTS:%=tests/%.rs),$(wildcard tests/*.rs)))
+	cargo test --lib $(LIBRARY_TESTS:%=--test %)
 
 # ResNet-20 with SGD and SVGD side by side, in about five minutes of computing on two cores.
 demo: libtorch
@@ -34,13 +34,13 @@ cuda:
 	@test -n "$(LIBTORCH)$(LIBTORCH_USE_PYTORCH)" || { version=$$(scripts/libtorch --version); echo "make cuda: set LIBTORCH_USE_PYTORCH=1 where python3 has PyTorch $$version with CUDA (pip install torch==$$version), or LIBTORCH to the folder of a libtorch $$version with CUDA" >&2; exit 1; }
 	scripts/libtorch
 	command -v nvcc >/dev/null || scripts/nvcc
-	cargo build --release --features cuda --target-dir $(or $(CARGO_TARGET_DIR),target/cuda)
+	cargo build --package tch-svgd --release --features cuda --target-dir $(or $(CARGO_TARGET_DIR),target/cuda)
 
 # Compiles cuda/ without a GPU, and fails where a kernel spills registers.
 check-cuda:
 	scripts/check-cuda
 
-CPP = $(wildcard $(foreach ending,h cpp inc cuh cu,$(foreach folder,cpp cpp/* cpp/*/* cuda cuda/*,$(folder)/*.$(ending))))
+CPP = $(wildcard tests/counter/src/*.h tests/counter/src/*.cpp $(foreach ending,h cpp inc cuh cu,$(foreach folder,cpp cpp/* cpp/*/* cuda cuda/*,$(folder)/*.$(ending))))
 
 lint: libtorch
 	cargo fmt --check
@@ -49,8 +49,8 @@ lint: libtorch
 	shellcheck -x scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/with-tch scripts/check-cuda .ci/run
 
 doc: libtorch
-	RUSTDOCFLAGS="--deny warnings" cargo doc --no-deps
-	LIBTORCH=/nonexistent RUSTDOCFLAGS="--deny warnings" cargo doc --no-deps --features doc-only --target-dir target/doc-only
+	RUSTDOCFLAGS="--deny warnings" cargo doc --package tch-svgd --no-deps
+	LIBTORCH=/nonexistent RUSTDOCFLAGS="--deny warnings" cargo doc --package tch-svgd --no-deps --features doc-only --target-dir target/doc-only
 
 format:
 	cargo fmt

@@ -98,6 +98,12 @@ fn build() -> Result<(), String> {
     // DEP_TCH_SVGD_LIBTORCH_LIB, which the next line gives it.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo:libtorch_lib={lib}");
+    // For C++ beside ours: a method in a crate of its own, as tests/counter.
+    let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let include = libtorch.include_dirs().map(|dir| dir.display().to_string()).join(":");
+    println!("cargo:include={folder}/cpp");
+    println!("cargo:libtorch_include={include}");
+    println!("cargo:cpp_standard={}", libtorch.cpp_standard());
     if let Some(runtime) = cuda_runtime {
         link_cuda(&libtorch, &runtime);
     }

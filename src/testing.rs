@@ -1,8 +1,10 @@
 //! What the tests of this crate need and tch does not bind. Not part of the API.
 
 use crate::bridge::ffi;
-use crate::convert::{lend, take};
+pub use crate::bridge::ffi::Tensor as CxxTensor;
+pub use crate::convert::{lend, take};
 use crate::error::Result;
+pub use crate::hatted::method::Sealed;
 use tch::Tensor;
 
 /// The tensor without its data, on the meta device.

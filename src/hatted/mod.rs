@@ -5,12 +5,11 @@
 mod conv;
 mod layer;
 mod linear;
-mod method;
+pub(crate) mod method;
 mod state;
 
 pub use conv::HattedConv2D;
 pub use linear::HattedLinear;
-pub(crate) use method::Sealed;
 pub use method::{Convolution, Geometry, Method, Pass, Settings};
 
 use crate::error::{Error, Result};

@@ -7,7 +7,7 @@ pub use config::{BatchGradient, Granularity, SvgdConfig};
 
 use crate::bridge::ffi;
 use crate::error::Result;
-use crate::hatted::{Geometry, Hatted, HattedConv2D, HattedLinear, Method, Pass, Sealed, Settings};
+use crate::hatted::{Geometry, Hatted, HattedConv2D, HattedLinear, Method, Pass, Settings, method::Sealed};
 use functional::Hyperparameters;
 use tch::{Device, Kind, Tensor};
 

@@ -1,12 +1,7 @@
 //! The example programs, run as a user runs them.
 
-#[path = "common/programs.rs"]
-mod programs;
-#[path = "common/versions.rs"]
-mod versions;
-
+use crate::programs::*;
 use md5::{Digest, Md5};
-use programs::*;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
@@ -77,7 +72,7 @@ fn every_optimizer_trains_on_the_digits_and_leaves_its_results() {
         assert!(rows.iter().flatten().all(|value| value.is_finite()), "{csv}");
         let record: serde_json::Value = serde_json::from_str(&read(run.join("run.json"))).unwrap();
         assert_eq!(record["data"], "digits");
-        assert_eq!(record["libtorch_version"], versions::locked_pair().libtorch);
+        assert_eq!(record["libtorch_version"], crate::versions::locked_pair().libtorch);
         assert_eq!((&record["batch_size"], &record["steps"]), (&16.into(), &2.into()));
         assert_eq!(record["parameters"], 269_722);
         assert_eq!(record["state_bytes"], state_bytes, "{optimizer}");

@@ -1,9 +1,6 @@
 //! The report program: what it says of runs whose numbers are worked out by hand here.
 
-#[path = "common/programs.rs"]
-mod programs;
-
-use programs::{example, read, run, run_refused, stderr, stdout};
+use crate::programs::{example, read, run, run_refused, stderr, stdout};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;

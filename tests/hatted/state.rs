@@ -1,8 +1,6 @@
 //! What is saved, and that training goes on from it to the bit.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::nn::{self, Module, OptimizerConfig};

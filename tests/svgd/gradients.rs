@@ -1,27 +1,14 @@
 //! What the gradients of hatted layers are, and when the accumulators change.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use tch::nn::{self, Module};
 use tch::{Device, IndexOp, Kind, Tensor};
 use tch_svgd::functional::{self, Convolution, Hyperparameters};
-use tch_svgd::testing::{tangent, with_memory};
-use tch_svgd::{BatchGradient, Granularity, Svgd, SvgdConfig, SvgdConv2D, SvgdLinear};
+use tch_svgd::testing::tangent;
+use tch_svgd::{BatchGradient, Granularity, Svgd, SvgdConfig, SvgdLinear};
 
 fn svgd(granularity: Granularity) -> Svgd {
     Svgd::new(SvgdConfig { granularity, ..Default::default() }).unwrap()
-}
-
-/// A plain and a hatted convolution with the same weights.
-fn convolutions(config: nn::ConvConfigND<[i64; 2]>, ksizes: [i64; 2], kind: Kind) -> (nn::Conv2D, SvgdConv2D) {
-    let (plain, hatted) = (nn::VarStore::new(Device::Cpu), nn::VarStore::new(Device::Cpu));
-    let a = seeded(1, || nn::conv(plain.root(), 4, 6, ksizes, config));
-    let b = seeded(1, || svgd(Granularity::Element).conv(hatted.root(), 4, 6, ksizes, config));
-    for mut store in [plain, hatted] {
-        store.set_kind(kind);
-    }
-    (a, b)
 }
 
 fn linears(bias: bool, kind: Kind) -> (nn::Linear, SvgdLinear) {
@@ -33,85 +20,6 @@ fn linears(bias: bool, kind: Kind) -> (nn::Linear, SvgdLinear) {
         store.set_kind(kind);
     }
     (a, b)
-}
-
-/// Forward value and input gradient of the two layers, to the bit.
-fn check_same_as_plain(plain: &dyn Module, hatted: &dyn Module, input: &Tensor, what: &str) {
-    let run = |layer: &dyn Module| {
-        let input = leaf(input);
-        let output = layer.forward(&input);
-        (&output * noise(7, &output.size(), output.kind())).sum(None).backward();
-        (output, input.grad())
-    };
-    let ((a, grad_a), (b, grad_b)) = (run(plain), run(hatted));
-    assert_same_bits(&a, &b, &format!("{what}: forward value"));
-    assert_same_bits(&grad_a, &grad_b, &format!("{what}: input gradient"));
-}
-
-#[test]
-fn linear_forward_and_input_gradient_equal_vanilla() {
-    for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half] {
-        for bias in [false, true] {
-            let (plain, hatted) = linears(bias, kind);
-            for (layout, input) in [
-                ("one row", noise(3, &[33], kind)),
-                ("matrix", noise(3, &[129, 33], kind)),
-                ("column-major", noise(3, &[33, 129], kind).tr()),
-                ("every second row", noise(3, &[129, 33], kind).slice(0, 0, 129, 2)),
-                ("three axes", noise(3, &[5, 31, 33], kind)),
-                ("three axes, transposed", noise(3, &[31, 5, 33], kind).transpose(0, 1)),
-                ("three axes, sliced", noise(3, &[5, 31, 66], kind).slice(2, 0, 66, 2)),
-                ("four axes", noise(3, &[2, 3, 7, 33], kind)),
-                ("four axes, permuted", noise(3, &[7, 33, 2, 3], kind).permute([2, 3, 0, 1])),
-                ("an axis of one, moved", noise(3, &[1, 129, 33], kind).transpose(0, 1)),
-                ("an axis of one, cut", noise(3, &[129, 5, 33], kind).narrow(1, 2, 1)),
-                ("a batch of one, cut", noise(3, &[31, 5, 33], kind).transpose(0, 1).narrow(0, 2, 1)),
-                ("empty", noise(3, &[0, 33], kind)),
-                ("empty, three axes", noise(3, &[4, 0, 33], kind)),
-            ] {
-                check_same_as_plain(&plain, &hatted, &input, &format!("{kind:?} bias {bias} {layout}"));
-                if bias {
-                    assert_same_bits(
-                        &plain.bs.as_ref().unwrap().grad(),
-                        &hatted.bs.as_ref().unwrap().grad(),
-                        &format!("{kind:?} {layout}: bias gradient"),
-                    );
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn conv2d_forward_and_input_gradient_equal_vanilla() {
-    let config = nn::ConvConfigND::<[i64; 2]>::default();
-    let geometries = [
-        ("3x3", [3, 3], nn::ConvConfigND { padding: [1, 1], ..config }),
-        ("no bias", [3, 3], nn::ConvConfigND { padding: [1, 1], bias: false, ..config }),
-        ("strided", [3, 3], nn::ConvConfigND { stride: [2, 2], padding: [1, 1], ..config }),
-        ("dilated", [3, 3], nn::ConvConfigND { dilation: [2, 2], ..config }),
-        ("groups", [3, 3], nn::ConvConfigND { groups: 2, ..config }),
-        ("pointwise", [1, 1], config),
-        ("rectangular", [2, 5], nn::ConvConfigND { stride: [1, 2], padding: [2, 0], dilation: [3, 1], ..config }),
-        ("reflect", [3, 3], nn::ConvConfigND { padding: [1, 2], padding_mode: nn::PaddingMode::Reflect, ..config }),
-        ("replicate", [3, 3], nn::ConvConfigND { padding: [2, 1], padding_mode: nn::PaddingMode::Replicate, ..config }),
-        ("circular", [3, 3], nn::ConvConfigND { padding: [1, 1], padding_mode: nn::PaddingMode::Circular, ..config }),
-    ];
-    for kind in [Kind::Float, Kind::Double, Kind::BFloat16] {
-        for (name, ksizes, config) in geometries {
-            let input = noise(3, &[5, 4, 11, 12], kind);
-            for (layout, input) in [
-                ("contiguous", input.shallow_clone()),
-                ("channels_last", channels_last(&input)),
-                ("strided", noise(3, &[5, 4, 11, 24], kind).slice(3, 0, 24, 2)),
-                ("empty", noise(3, &[0, 4, 11, 12], kind)),
-                ("unbatched", noise(3, &[4, 11, 12], kind)),
-            ] {
-                let (plain, hatted) = convolutions(config, ksizes, kind);
-                check_same_as_plain(&plain, &hatted, &input, &format!("{kind:?} {name} {layout}"));
-            }
-        }
-    }
 }
 
 #[test]
@@ -326,29 +234,6 @@ fn frozen_weight_leaves_state_untouched() {
 }
 
 #[test]
-fn a_frozen_weight_keeps_no_input() {
-    // What no gradient needs may change before the backward pass, as in the original.
-    let (moment, kernel_moment) = (zeros(&[17], Kind::Float), zeros(&[5, 6, 6], Kind::Float));
-    let (bias, frozen) = (leaf(&noise(1, &[17], Kind::Float)), noise(3, &[17, 33], Kind::Float));
-    let hyper = Hyperparameters::default();
-    let mut input = noise(3, &[9, 33], Kind::Float);
-    let output = functional::linear(&input, &frozen, Some(&bias), &moment, hyper).unwrap();
-    let _ = input.fill_(0.0);
-    output.sum(Kind::Float).backward();
-    assert_eq!(bias.grad(), Tensor::full([17], 9.0, (Kind::Float, Device::Cpu)));
-
-    let (bias, kernel) = (leaf(&noise(1, &[5], Kind::Float)), noise(3, &[5, 3, 3, 3], Kind::Float));
-    let mut image = noise(3, &[2, 3, 8, 8], Kind::Float);
-    let output =
-        functional::conv2d(&image, &kernel, Some(&bias), &kernel_moment, Convolution::default(), hyper).unwrap();
-    let plain = image.conv2d(&kernel, Some(&bias), 1, 0, 1, 1);
-    let _ = image.fill_(0.0);
-    let gradient = |output: Tensor| Tensor::f_run_backward(&[output.sum(Kind::Float)], &[&bias], false, false);
-    // Whatever libtorch's own convolution does.
-    assert_eq!(gradient(output).is_ok(), gradient(plain).is_ok());
-}
-
-#[test]
 fn forward_mode_gives_the_plain_tangent_or_an_error() {
     let (input, direction) = (noise(3, &[9, 33], Kind::Float), noise(4, &[9, 33], Kind::Float));
     let (weight, moment) = (leaf(&noise(3, &[17, 33], Kind::Float)), zeros(&[17], Kind::Float));
@@ -376,52 +261,6 @@ fn forward_mode_gives_the_plain_tangent_or_an_error() {
     let transform = |gradient: &Tensor| functional::virtual_grad(gradient, &zeros(&[33], Kind::Float), hyper);
     let error = tangent(&input, &direction, transform).unwrap().unwrap_err();
     assert!(matches!(error, tch_svgd::Error::Unsupported(_)) && error.to_string().contains("tangent"), "{error}");
-}
-
-#[test]
-fn a_step_that_runs_out_of_memory_anywhere_is_as_if_it_had_not_been() {
-    let hyper = Hyperparameters { virtual_bias: true, ..Default::default() };
-    let padded = Convolution { padding: [1, 1], ..Default::default() };
-    let (image, kernel) = (noise(3, &[4, 3, 8, 8], Kind::Float), noise(3, &[5, 3, 3, 3], Kind::Float));
-    let (rows, matrix) = (noise(3, &[40, 33], Kind::Float), noise(3, &[5, 33], Kind::Float));
-    for virtual_bias in [true, false] {
-        let hyper = Hyperparameters { virtual_bias, ..hyper };
-        for moment_size in [vec![5, 8, 8], vec![5], vec![]] {
-            let step = |moment: &Tensor, limit: i64| {
-                let bias = leaf(&noise(5, &[5], Kind::Float));
-                let output = match moment_size.len() {
-                    0 => functional::linear(&leaf(&rows), &leaf(&matrix), Some(&bias), moment, hyper),
-                    _ => functional::conv2d(&leaf(&image), &leaf(&kernel), Some(&bias), moment, padded, hyper),
-                };
-                let loss = output.unwrap().square().mean(None);
-                with_memory(limit, || loss.f_backward())
-            };
-            let size = if moment_size.is_empty() { vec![5] } else { moment_size.clone() };
-            let step = |limit: i64| {
-                let moment = Tensor::full(&size[..], 0.5, (Kind::Float, Device::Cpu));
-                let (result, peak) = step(&moment, limit).unwrap();
-                (moment, result, peak)
-            };
-            let (after, result, peak) = step(i64::MAX);
-            result.unwrap();
-            assert!((after.min().double_value(&[]) - 0.5).abs() > 0.01, "{moment_size:?}: the step counts");
-            // From one allocation to the next: a step that is refused memory tells how much it would have had.
-            let (mut limit, mut refused) = (0, 0);
-            let moment = loop {
-                let (moment, result, wanted) = step(limit);
-                if result.is_ok() {
-                    break moment;
-                }
-                assert!(wanted > limit, "{moment_size:?}: refused {wanted} bytes where there are {limit}, of {peak}");
-                (limit, refused) = (wanted, refused + 1);
-                for value in [moment.min(), moment.max()] {
-                    assert_eq!(value.double_value(&[]), 0.5, "{moment_size:?}, refused {wanted} of {peak} bytes");
-                }
-            };
-            assert_same_bits(&moment, &after, "second moment");
-            assert!(refused >= 3, "{moment_size:?}: refused {refused} times");
-        }
-    }
 }
 
 #[test]
@@ -567,46 +406,6 @@ fn a_non_finite_gradient_is_seen_but_does_not_enter_the_state() {
     assert_eq!(weight.grad().i(1).isfinite().all().int64_value(&[]), 1);
     assert_eq!(moment.double_value(&[0]), 0.0);
     assert!(moment.double_value(&[1]) > 0.0);
-}
-
-#[test]
-fn autocast_casts_the_values_and_leaves_the_state_in_float() {
-    let vs = nn::VarStore::new(Device::Cpu);
-    let svgd = svgd(Granularity::Element);
-    let conv = seeded(9, || svgd.conv2d(vs.root() / "conv", 3, 5, 3, Default::default()));
-    let fc = seeded(9, || svgd.linear(vs.root() / "fc", 180, 4, Default::default()));
-    let input = noise(3, &[2, 3, 8, 8], Kind::Float);
-    let (hatted, plain) = tch_svgd::autocast(Device::Cpu, Kind::BFloat16, || {
-        let hatted = fc.forward(&conv.forward(&input).flatten(1, -1));
-        let features = input.conv2d(&conv.ws, conv.bs.as_ref(), [1, 1], [0, 0], [1, 1], 1).flatten(1, -1);
-        (hatted, features.linear(&fc.ws, fc.bs.as_ref()))
-    })
-    .unwrap();
-    assert_eq!(hatted.kind(), Kind::BFloat16);
-    assert_same_bits(&hatted, &plain, "forward value");
-    hatted.to_kind(Kind::Float).square().mean(None).backward();
-    assert_eq!(conv.ws.grad().kind(), Kind::Float);
-    for moment in [conv.second_moment().unwrap(), fc.second_moment().unwrap()] {
-        assert_eq!(moment.kind(), Kind::Float);
-        assert!(moment.min().double_value(&[]) > 0.0);
-    }
-}
-
-#[test]
-fn state_follows_the_weight_to_another_kind() {
-    let mut vs = nn::VarStore::new(Device::Cpu);
-    let svgd = svgd(Granularity::Element);
-    let layer = seeded(9, || svgd.linear(vs.root(), 33, 17, Default::default()));
-    layer.forward(&noise(3, &[9, 33], Kind::Float)).square().mean(None).backward();
-    let before = layer.second_moment().unwrap();
-    for mut variable in vs.trainable_variables() {
-        variable.zero_grad();
-    }
-    vs.double();
-    let _ = layer.forward(&noise(3, &[9, 33], Kind::Double));
-    let after = layer.second_moment().unwrap();
-    assert_eq!(after.kind(), Kind::Double);
-    assert_same_bits(&before.to_kind(Kind::Double), &after, "second moment");
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! What libtorch's dispatcher knows of the operators.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 use tch_svgd::functional::{self, Convolution, Hyperparameters};

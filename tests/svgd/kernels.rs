@@ -1,9 +1,7 @@
 //! The kernels of `svgd::virtual_grad` and of the second moment, on every device, over the shapes at which they change
 //! their ways: one pass or two, folded rows, odd rests, unaligned memory.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use tch::nn::{self, Module};
 use tch::{Device, Kind, Tensor};
 use tch_svgd::functional::{self, Convolution, Hyperparameters};

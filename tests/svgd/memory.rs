@@ -1,8 +1,6 @@
 //! What training a hatted layer holds at most, beside the original.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use tch::{Kind, Tensor};
 use tch_svgd::functional::{self, Convolution, Hyperparameters};
 use tch_svgd::testing::peak_memory;

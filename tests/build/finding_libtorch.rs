@@ -1,16 +1,11 @@
 //! How libtorch is obtained (scripts/libtorch).
 
-#[path = "common/programs.rs"]
-mod programs;
-#[path = "common/versions.rs"]
-mod versions;
-
-use programs::*;
+use crate::programs::*;
+use crate::versions::*;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use versions::*;
 
 /// A copy of the script in a project of its own, with a home of its own and stubs for the programs it calls.
 struct Project {

@@ -1,8 +1,6 @@
 //! Bad input, and the error that each gets: of the right variant, with a text that names operator and argument.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use tch::nn::{self, Module};
 use tch::{Device, Kind, Tensor};
 use tch_svgd::functional::{self, Convolution, Hyperparameters, conv2d};

@@ -1,8 +1,6 @@
 //! The operators against Algorithm 1 in plain loops, over several steps.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use ndarray::{Array1, Array2, Array3, Array4};
 use tch::{Kind, Tensor};
 use tch_svgd::functional::{self, Convolution, Hyperparameters};

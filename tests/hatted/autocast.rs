@@ -1,8 +1,6 @@
 //! Autocast regions: what they cast, and what they leave behind.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};

@@ -1,10 +1,6 @@
 //! Runs that are stopped, killed and damaged, and go on as if nothing had happened.
-#![cfg(unix)]
 
-#[path = "common/programs.rs"]
-mod programs;
-
-use programs::*;
+use crate::programs::*;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! How the feature `cuda` finds its compiler and libraries (build/cuda.rs, scripts/nvcc).
 
-#[path = "../build/cuda.rs"]
+#[path = "../../build/cuda.rs"]
 #[allow(dead_code)]
 mod cuda;
 

@@ -1,0 +1,10 @@
+//! How the crate is built: libtorch, nvcc, and the versions that go together.
+
+#[path = "../common/programs.rs"]
+mod programs;
+#[path = "../common/versions.rs"]
+mod versions;
+
+mod cuda_build;
+mod finding_libtorch;
+mod pairs;

@@ -1,0 +1,52 @@
+#include "counter.h"
+
+#include "hatted/checks.h"
+#include "hatted/layers.h"
+
+namespace counter {
+
+using hatted::Call;
+
+void Counter::check(const char* op, const at::Tensor& weight, c10::SymIntArrayRef /*output*/) const {
+  hatted::check_state(op, "passes", passes, weight);
+  HATTED_CHECK(ShapeError, passes.sym_numel() == 1, op, ": argument 'passes': expected one value, got shape ",
+               passes.sym_sizes(), "; create it with zeros of that shape");
+}
+
+hatted::Parameters Counter::gradients(hatted::Use& use) const {
+  use.restore_on_error(passes);
+  passes.add_(1);
+  HATTED_CHECK(ConfigError, !fails, "counter: setting 'fails': expected false, got true; set it to false");
+  return formed ? use.from(use.grad_output, /*with_bias=*/use.asked[2]) : use.plain();
+}
+
+namespace {
+
+hatted::OptionalTensor optional(const at::Tensor& tensor) {
+  return tensor.defined() ? hatted::OptionalTensor(tensor) : std::nullopt;
+}
+
+std::vector<c10::SymInt> symbolic(rust::Slice<const int64_t> pair) { return {pair.begin(), pair.end()}; }
+
+}  // namespace
+
+std::unique_ptr<at::Tensor> linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                   const at::Tensor& passes, bool formed, bool fails) {
+  return std::make_unique<at::Tensor>(
+      Call<hatted::Linear, Counter>::forward(input, weight, optional(bias), passes, formed, fails));
+}
+
+std::unique_ptr<at::Tensor> conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                   const at::Tensor& passes, rust::Slice<const int64_t> stride,
+                                   rust::Slice<const int64_t> padding, rust::Slice<const int64_t> dilation,
+                                   int64_t groups, bool formed, bool fails) {
+  return std::make_unique<at::Tensor>(
+      Call<hatted::Conv2d, Counter>::forward(input, weight, optional(bias), passes, symbolic(stride), symbolic(padding),
+                                             symbolic(dilation), groups, formed, fails));
+}
+
+}  // namespace counter
+
+TORCH_LIBRARY(counter, m) { hatted::Operators<counter::Counter>::define(m); }
+
+HATTED_OPERATORS(counter, counter::Counter)

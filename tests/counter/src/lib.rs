@@ -1,0 +1,87 @@
+//! A method that does nothing, outside of the crate: its gradients are the plain ones, and its state counts the backward
+//! passes. `counter.h` is its half of C++, this file that of Rust, and there is nothing else.
+
+use tch::{Device, Kind, Tensor};
+use tch_svgd::Result;
+use tch_svgd::hatted::{Convolution, Geometry, Method, Pass, Settings};
+use tch_svgd::testing::{Sealed, lend, take};
+
+#[cxx::bridge(namespace = "counter")]
+mod ffi {
+    // SAFETY: the signatures are checked against counter.h by the C++ compiler; none keeps a reference.
+    unsafe extern "C++" {
+        include!("counter/src/counter.h");
+
+        #[namespace = "at"]
+        type Tensor = tch_svgd::testing::CxxTensor;
+
+        fn linear(
+            input: &Tensor,
+            weight: &Tensor,
+            bias: &Tensor,
+            passes: &Tensor,
+            formed: bool,
+            fails: bool,
+        ) -> Result<UniquePtr<Tensor>>;
+        #[allow(clippy::too_many_arguments)]
+        fn conv2d(
+            input: &Tensor,
+            weight: &Tensor,
+            bias: &Tensor,
+            passes: &Tensor,
+            stride: &[i64],
+            padding: &[i64],
+            dilation: &[i64],
+            groups: i64,
+            formed: bool,
+            fails: bool,
+        ) -> Result<UniquePtr<Tensor>>;
+    }
+}
+
+#[derive(Debug)]
+pub enum Counter {}
+
+/// How the plain gradients are made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Config {
+    /// From the output's gradient, as a method does that puts something in its place.
+    pub formed: bool,
+    /// Not at all: an error, after the state has changed.
+    pub fails: bool,
+}
+
+impl Sealed for Counter {}
+
+impl Method for Counter {
+    type Config = Config;
+
+    const NAME: &'static str = "Counter";
+    const FORMAT: &'static str = "counted passes";
+    const STATE: &'static [&'static str] = &["passes"];
+
+    fn validate(_: &Config) -> Result<()> {
+        Ok(())
+    }
+
+    fn zeros(_: &Config, _: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>> {
+        Ok(vec![Tensor::f_zeros([1], options)?])
+    }
+
+    fn check_loaded(_: &Config, _: &Geometry, _: usize, tensor: &Tensor) -> std::result::Result<(), String> {
+        if tensor.numel() == 1 { Ok(()) } else { Err(format!("expected one value, got shape {:?}", tensor.size())) }
+    }
+
+    fn call(settings: &Settings<Config>, pass: &Pass<'_>, state: &[Tensor]) -> Result<Tensor> {
+        let Config { formed, fails } = settings.config;
+        let none = Tensor::new();
+        let (xs, ws, bs) = (lend(pass.xs), lend(pass.ws), lend(pass.bs.unwrap_or(&none)));
+        Ok(take(match pass.geometry {
+            Geometry::Linear => ffi::linear(xs, ws, bs, lend(&state[0]), formed, fails)?,
+            Geometry::Conv2D(Convolution { stride, padding, dilation, groups }) => {
+                ffi::conv2d(xs, ws, bs, lend(&state[0]), &stride, &padding, &dilation, groups, formed, fails)?
+            }
+            other => unimplemented!("{other:?}"),
+        }))
+    }
+}

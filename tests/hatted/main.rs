@@ -1,0 +1,10 @@
+//! The mechanism: what holds for every method, and how it is seen from outside.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod autocast;
+mod claims;
+mod dispatcher;
+mod errors;
+mod state;
