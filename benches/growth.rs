@@ -12,8 +12,8 @@ const METHODS: [Method; 3] = [Method::SvgdElement, Method::SvgdChannel, Method::
 
 fn bench(criterion: &mut Criterion, summary: &mut Summary, name: String, batch: i64, width: i64) {
     // New models for each case: the accumulators and libtorch's buffers have its sizes.
-    let mut trainers: Vec<_> = METHODS.into_iter().map(|method| (method, Trainer::new(method, width))).collect();
-    let times = training::times(criterion, "growth", &name, &mut trainers, &Batch::new(batch));
+    let mut trainers: Vec<_> = METHODS.into_iter().map(|method| (method, Trainer::resnet20(method, width))).collect();
+    let times = training::times(criterion, "growth", &name, &mut trainers, &Batch::cifar10(batch));
     let Some(times) = times else { return };
     for method in [Method::SvgdElement, Method::SvgdChannel] {
         summary.ratio(&format!("{name}/{}", method.name()), times.ratio(method.name(), "sgd"));

@@ -1,4 +1,5 @@
-//! A training step of ResNet-20 at batch 128: SVGD at both granularities and tch's Adam beside tch's SGD.
+//! A training step of ResNet-20 at batch 128: SVGD at both granularities and tch's Adam beside tch's SGD. And one of the
+//! paper's MLP at batch 32, whose layers are so small that a step is mostly the calls of their operators.
 //!
 //! The differences are a hundredth of a step or so, whose time varies by more than that from one to the next. So what each
 //! method adds to a step is timed alone as well.
@@ -9,7 +10,7 @@ mod training;
 
 use criterion::Criterion;
 use std::time::Instant;
-use support::{Summary, device, quantile, synchronize};
+use support::{Summary, device, in_turn, quantile, synchronize};
 use tch::{Kind, Tensor};
 use tch_svgd::functional::{self, Hyperparameters};
 use training::{Batch, Method, Trainer};
@@ -68,22 +69,42 @@ fn optimizers_alone(summary: &mut Summary, trainers: &mut [(Method, Trainer)], b
     }
 }
 
+fn small_steps(criterion: &mut Criterion, summary: &mut Summary) {
+    // Several at a time: one is too short to be timed.
+    const STEPS: usize = 20;
+    let batch = Batch::mnist(32);
+    let mut trainers = [("mlp_svgd", Method::SvgdElement), ("mlp_sgd", Method::Sgd), ("mlp_adam", Method::Adam)]
+        .map(|(name, method)| (name, Trainer::mlp(method)));
+    let routines = trainers.iter_mut().map(|(name, trainer)| {
+        let routine: Box<dyn FnMut()> = Box::new(|| (0..STEPS).for_each(|_| trainer.step(&batch)));
+        (*name, routine)
+    });
+    let Some(times) = in_turn(criterion, "train_step", "mlp_32", 0, routines.collect()) else { return };
+    for name in ["mlp_svgd", "mlp_adam"] {
+        summary.ratio(name, times.ratio(name, "mlp_sgd"));
+    }
+    for name in ["mlp_sgd", "mlp_svgd", "mlp_adam"] {
+        summary.fact(&format!("{name}/microseconds"), times.median(name) * 1e6 / STEPS as f64, "us");
+    }
+}
+
 fn main() {
     let mut criterion = Criterion::default().sample_size(200).configure_from_args();
     let mut summary = Summary::new("train_step");
-    let batch = Batch::new(BATCH);
-    let mut trainers: Vec<_> = Method::ALL.into_iter().map(|method| (method, Trainer::new(method, 1))).collect();
-    let times = training::times(&mut criterion, "train_step", "resnet20_128", &mut trainers, &batch);
-    let Some(times) = times else { return };
-    for (method, trainer) in &trainers {
-        if *method != Method::Sgd {
-            summary.ratio(method.name(), times.ratio(method.name(), "sgd"));
+    let batch = Batch::cifar10(BATCH);
+    let mut trainers: Vec<_> = Method::ALL.into_iter().map(|method| (method, Trainer::resnet20(method, 1))).collect();
+    if let Some(times) = training::times(&mut criterion, "train_step", "resnet20_128", &mut trainers, &batch) {
+        for (method, trainer) in &trainers {
+            if *method != Method::Sgd {
+                summary.ratio(method.name(), times.ratio(method.name(), "sgd"));
+            }
+            summary.fact(&format!("{}/milliseconds", method.name()), times.median(method.name()) * 1e3, "ms");
+            summary.fact(&format!("{}/state", method.name()), trainer.state_bytes(*method) as f64, "bytes");
         }
-        summary.fact(&format!("{}/milliseconds", method.name()), times.median(method.name()) * 1e3, "ms");
-        summary.fact(&format!("{}/state", method.name()), trainer.state_bytes(*method) as f64, "bytes");
+        transforms_alone(&mut summary);
+        optimizers_alone(&mut summary, &mut trainers, &batch);
     }
-    transforms_alone(&mut summary);
-    optimizers_alone(&mut summary, &mut trainers, &batch);
+    small_steps(&mut criterion, &mut summary);
     summary.write();
     criterion.final_summary();
 }

@@ -1,8 +1,10 @@
-//! ResNet-20 in training, one step at a time, with each of the optimizers that are compared.
+//! ResNet-20 and the MLP in training, one step at a time, with each of the optimizers that are compared.
 #![allow(dead_code)] // each bench uses its own part
 
 use crate::support::{Times, device, in_turn, synchronize};
 use criterion::Criterion;
+use models::Model;
+use models::mlp::Mlp;
 use models::resnet20::ResNet20;
 use std::time::{Duration, Instant};
 use tch::nn::{self, Module, OptimizerConfig};
@@ -14,7 +16,7 @@ mod models;
 
 /// A model with its optimizer.
 pub struct Trainer {
-    model: ResNet20,
+    model: Box<dyn Module>,
     optimizer: nn::Optimizer,
     parameters: nn::VarStore,
     svgd: Option<Svgd>,
@@ -50,16 +52,29 @@ impl Method {
 }
 
 impl Trainer {
-    /// The paper's rates of the first phase, with `width` times ResNet-20's channels.
-    pub fn new(method: Method, width: i64) -> Self {
+    /// ResNet-20 with `width` times its channels.
+    pub fn resnet20(method: Method, width: i64) -> Self {
+        Self::new(method, |svgd, p| match svgd {
+            Some(svgd) => Box::new(ResNet20::of_width(svgd, p, 10, width)),
+            None => Box::new(ResNet20::of_width(&Plain, p, 10, width)),
+        })
+    }
+
+    /// The paper's multilayer perceptron.
+    pub fn mlp(method: Method) -> Self {
+        Self::new(method, |svgd, p| match svgd {
+            Some(svgd) => Box::new(Mlp::new(svgd, p, 10)),
+            None => Box::new(Mlp::new(&Plain, p, 10)),
+        })
+    }
+
+    /// With the paper's rates of the first phase.
+    fn new(method: Method, model: impl Fn(Option<&Svgd>, &nn::Path) -> Box<dyn Module>) -> Self {
         let parameters = nn::VarStore::new(device());
         let svgd = method
             .granularity()
             .map(|granularity| Svgd::new(SvgdConfig { scale: 0.01, granularity, ..Default::default() }).unwrap());
-        let model = match &svgd {
-            Some(svgd) => ResNet20::of_width(svgd, &parameters.root(), 10, width),
-            None => ResNet20::of_width(&Plain, &parameters.root(), 10, width),
-        };
+        let model = model(svgd.as_ref(), &parameters.root());
         let optimizer = match method {
             Method::Sgd => nn::Sgd::default().build(&parameters, 0.1),
             Method::Adam => nn::Adam::default().build(&parameters, 1e-3),
@@ -74,7 +89,7 @@ impl Trainer {
         loss.backward();
     }
 
-    fn step(&mut self, batch: &Batch) {
+    pub fn step(&mut self, batch: &Batch) {
         self.backward(batch);
         self.optimizer.step();
     }
@@ -100,15 +115,26 @@ impl Trainer {
     }
 }
 
-/// Random images in CIFAR-10's size, with random labels.
+/// Random images with random labels.
 pub struct Batch {
     images: Tensor,
     labels: Tensor,
 }
 
 impl Batch {
-    pub fn new(size: i64) -> Self {
-        let images = Tensor::randn([size, 3, 32, 32], (Kind::Float, device()));
+    /// In CIFAR-10's size.
+    pub fn cifar10(size: i64) -> Self {
+        Self::new(&[size, 3, 32, 32])
+    }
+
+    /// In MNIST's size.
+    pub fn mnist(size: i64) -> Self {
+        Self::new(&[size, 1, 28, 28])
+    }
+
+    fn new(images: &[i64]) -> Self {
+        let size = images[0];
+        let images = Tensor::randn(images, (Kind::Float, device()));
         Batch { images, labels: Tensor::randint(10, [size], (Kind::Int64, device())) }
     }
 }
