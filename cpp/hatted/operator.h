@@ -162,17 +162,16 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     const bool has_bias = arguments[sizeof...(index)].toBool();
     const Mask asked{context->needs_input_grad(0), context->needs_input_grad(1),
                      has_bias && context->needs_input_grad(2)};
-    return Call::backward(grad_output, saved[0], optional<BackwardWeight>(saved[1]),
+    return Call::backward(grad_output, saved[0], as_backward_weight(saved[1]),
                           unpack<std::tuple_element_t<index, std::tuple<T..., G..., S...>>>(arguments[index])...,
                           asked);
   }
 
-  template <class Argument>
-  static std::decay_t<Argument> optional(const Tensor& tensor) {
+  static std::decay_t<BackwardWeight> as_backward_weight(const Tensor& saved) {
     if constexpr (kReadsWeight) {
-      return tensor;
+      return saved;
     } else {
-      return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
+      return saved.defined() ? OptionalTensor(saved) : std::nullopt;
     }
   }
 
