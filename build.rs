@@ -4,8 +4,10 @@
 mod cuda;
 #[path = "build/libtorch.rs"]
 mod libtorch;
+#[path = "build/objects.rs"]
+mod objects;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SOURCES: &[&str] = &[
@@ -63,8 +65,7 @@ fn build() -> Result<(), String> {
     let libtorch = libtorch::Libtorch::from_torch_sys()?;
 
     let mut cpp = cxx_build::bridge("src/bridge.rs");
-    cpp.files(SOURCES)
-        .std(&libtorch.cpp_standard())
+    cpp.std(&libtorch.cpp_standard())
         // libtorch's headers are not ours to warn about.
         .flags(libtorch.include_dirs().iter().map(|dir| format!("-isystem{}", dir.display())))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
@@ -72,9 +73,7 @@ fn build() -> Result<(), String> {
         .opt_level(3)
         // Optimized C++ is stepped through by few, and libtorch's headers make it 20 times as large and twice as slow to
         // compile; CXXFLAGS=-g asks for it.
-        .debug(false)
-        // TORCH_LIBRARY works by static initialisers that nothing refers to; without this the linker drops them.
-        .link_lib_modifier("+whole-archive");
+        .debug(false);
     // at::parallel_for is serial unless OpenMP is on where it is compiled. torch-sys links GNU's library for it, which
     // is not the one that clang's code calls.
     if cpp.get_compiler().is_like_clang() {
@@ -82,11 +81,18 @@ fn build() -> Result<(), String> {
     } else {
         cpp.flag("-fopenmp");
     }
-    let cuda_runtime = match std::env::var_os("CARGO_FEATURE_CUDA") {
-        Some(_) => Some(add_cuda(&mut cpp, &libtorch)?),
-        None => None,
-    };
-    cpp.try_compile("tch_svgd_cpp").map_err(|error| {
+    let with_cuda = std::env::var_os("CARGO_FEATURE_CUDA").is_some();
+    let cuda = if with_cuda { Some(add_cuda(&mut cpp, &libtorch)?) } else { None };
+    let sources = if with_cuda { [SOURCES, CUDA_SOURCES].concat() } else { SOURCES.to_vec() };
+    let archived = objects::objects(&cpp, &sources).and_then(|objects| {
+        let mut library = cc::Build::new();
+        if let Some(cuda) = &cuda {
+            library.objects(&cuda.kernels);
+        }
+        // TORCH_LIBRARY works by static initialisers that nothing refers to; without this the linker drops them.
+        library.cpp(true).link_lib_modifier("+whole-archive").objects(objects).try_compile("tch_svgd_cpp")
+    });
+    archived.map_err(|error| {
         format!("cpp/ did not compile as C++{}, for libtorch {}: {error}", libtorch.pair.cpp_standard, libtorch.version)
     })?;
     compile_loops(&libtorch)?;
@@ -104,7 +110,7 @@ fn build() -> Result<(), String> {
     println!("cargo:include={folder}/cpp");
     println!("cargo:libtorch_include={include}");
     println!("cargo:cpp_standard={}", libtorch.cpp_standard());
-    if let Some(runtime) = cuda_runtime {
+    if let Some(Cuda { runtime, .. }) = cuda {
         link_cuda(&libtorch, &runtime);
     }
     Ok(())
@@ -114,25 +120,32 @@ fn build() -> Result<(), String> {
 fn compile_loops(libtorch: &libtorch::Libtorch) -> Result<(), String> {
     let x86_64 = std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
     for (source, flags) in LOOPS.iter().chain(if x86_64 { LOOPS_X86_64 } else { &[] }) {
-        let name = std::path::Path::new(source).file_stem().unwrap_or_default().to_string_lossy();
-        cc::Build::new()
+        let name = Path::new(source).file_stem().unwrap_or_default().to_string_lossy();
+        let mut build = cc::Build::new();
+        build
             .cpp(true)
             .std(&libtorch.cpp_standard())
-            .file(source)
             .flags(*flags)
             // No fused multiply-add: every instruction set gives the same bits. No errno and no floating-point traps:
             // both would keep roots and selections from becoming vector instructions.
             .flags(["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"])
             .opt_level(3)
-            .debug(false)
-            .try_compile(&format!("tch_svgd_{name}"))
+            .debug(false);
+        objects::objects(&build, &[source])
+            .and_then(|objects| cc::Build::new().cpp(true).objects(objects).try_compile(&format!("tch_svgd_{name}")))
             .map_err(|error| format!("{source} did not compile: {error}"))?;
     }
     Ok(())
 }
 
-/// Compiles the kernels, and adds them and their operators to the library of cpp/.
-fn add_cuda(cpp: &mut cc::Build, libtorch: &libtorch::Libtorch) -> Result<cuda::Runtime, String> {
+/// What the feature `cuda` brings: the objects of the kernels, and the runtime that they need.
+struct Cuda {
+    kernels: Vec<PathBuf>,
+    runtime: cuda::Runtime,
+}
+
+/// Compiles the kernels, and sets the compiler of cpp/ for what calls them.
+fn add_cuda(cpp: &mut cc::Build, libtorch: &libtorch::Libtorch) -> Result<Cuda, String> {
     for variable in ["CUDA_HOME", "CUDA_PATH", "TORCH_CUDA_ARCH_LIST"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
@@ -147,6 +160,7 @@ fn add_cuda(cpp: &mut cc::Build, libtorch: &libtorch::Libtorch) -> Result<cuda::
 
     // SAFETY: no other thread runs in this program. The variable is where cc takes nvcc from.
     unsafe { std::env::set_var("NVCC", &toolkit.nvcc) };
+    let mut kernels = Vec::new();
     for kernel in CUDA_KERNELS {
         // One build a file: given several, cc would compile code that is linked on the device, which nothing here needs.
         let mut nvcc = cc::Build::new();
@@ -162,15 +176,14 @@ fn add_cuda(cpp: &mut cc::Build, libtorch: &libtorch::Libtorch) -> Result<cuda::
             .debug(false)
             .opt_level(3);
         let objects = nvcc.try_compile_intermediates();
-        cpp.objects(objects.map_err(|error| format!("{kernel} did not compile: {error}"))?);
+        kernels.extend(objects.map_err(|error| format!("{kernel} did not compile: {error}"))?);
     }
     if let Some(include) = &toolkit.include {
         cpp.flag(format!("-isystem{}", include.display()));
     }
     // For the shims of what there is in cuda/ alone.
     cpp.define("TCH_SVGD_CUDA", None);
-    cpp.files(CUDA_SOURCES);
-    Ok(runtime)
+    Ok(Cuda { kernels, runtime })
 }
 
 /// After the library of cpp/, whose symbols these libraries resolve.

@@ -63,7 +63,7 @@ impl<M: Method> HattedConv2D<M> {
 
     /// Copies of the method's state, once the layer has had a forward pass with gradients.
     pub fn state(&self) -> Option<Vec<Tensor>> {
-        self.layer.snapshot()
+        self.layer.state.begun()
     }
 }
 

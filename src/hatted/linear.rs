@@ -53,7 +53,7 @@ impl<M: Method> HattedLinear<M> {
 
     /// Copies of the method's state, once the layer has had a forward pass with gradients.
     pub fn state(&self) -> Option<Vec<Tensor>> {
-        self.layer.snapshot()
+        self.layer.state.begun()
     }
 }
 

@@ -6,6 +6,7 @@ mod conv;
 mod layer;
 mod linear;
 pub(crate) mod method;
+mod registry;
 mod state;
 
 pub use conv::HattedConv2D;
@@ -14,7 +15,7 @@ pub use method::{Convolution, Geometry, Method, Pass, Settings};
 
 use crate::error::{Error, Result};
 use crate::layers::Layers;
-use state::Registry;
+use registry::Registry;
 use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

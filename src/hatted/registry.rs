@@ -1,0 +1,241 @@
+//! All layers by name, and their state files.
+
+use super::layer::Layer;
+use super::method::Method;
+use super::state::Change;
+use crate::error::{Error, Result};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use tch::{Device, Kind, Tensor};
+
+/// The names of a layer's tensors in a file.
+fn keys<M: Method>(layer: &Layer<M>) -> Vec<String> {
+    match M::STATE {
+        [_] => vec![layer.name.clone()],
+        names => names.iter().map(|name| format!("{}.{name}", layer.name)).collect(),
+    }
+}
+
+/// The layers, in the order of their names. A layer that is dropped takes its state along.
+#[derive(Debug)]
+pub(super) struct Registry<M: Method> {
+    by_name: BTreeMap<String, Weak<Layer<M>>>,
+}
+
+impl<M: Method> Default for Registry<M> {
+    fn default() -> Self {
+        Self { by_name: BTreeMap::new() }
+    }
+}
+
+const FORMAT_KEY: &str = "format";
+/// Where safetensors keeps the metadata that say what a file is.
+const RESERVED_NAME: &str = "__metadata__";
+
+impl<M: Method> Registry<M> {
+    /// Refuses a name that a layer of another `VarStore` has: in a file the two would be told apart by the order of their
+    /// making alone. `again` says that the new layer's own `VarStore` has the name already.
+    pub(super) fn check_name(&self, name: &str, again: bool) -> Result<()> {
+        let taken = self.by_name.get(name).is_some_and(|layer| layer.strong_count() > 0);
+        if !taken || again {
+            return Ok(());
+        }
+        let method = M::NAME;
+        Err(Error::Config(format!(
+            "layer '{name}': expected a name that no layer of this {method} has, got that of one in another VarStore, \
+             which a state file could not tell from it; give the model a root of its own, as vs.root() / \"averaged\", or \
+             make another {method} for it"
+        )))
+    }
+
+    /// Adds the layer that `make` makes of its name. A second one of the same name in one `VarStore` is `NAME__1`, as tch
+    /// numbers its variables.
+    pub(super) fn register(
+        &mut self,
+        name: &str,
+        again: bool,
+        make: impl FnOnce(String) -> Arc<Layer<M>>,
+    ) -> Result<Arc<Layer<M>>> {
+        self.check_name(name, again)?;
+        self.by_name.retain(|_, layer| layer.strong_count() > 0);
+        let numbered = |number| if number == 0 { name.to_owned() } else { format!("{name}__{number}") };
+        let unique = (0..).map(numbered).find(|unique| !self.by_name.contains_key(unique)).unwrap_or_default();
+        let layer = make(unique.clone());
+        self.by_name.insert(unique, Arc::downgrade(&layer));
+        Ok(layer)
+    }
+
+    fn live(&self) -> BTreeMap<&str, Arc<Layer<M>>> {
+        self.by_name.iter().filter_map(|(name, layer)| Some((name.as_str(), layer.upgrade()?))).collect()
+    }
+
+    pub(super) fn reset(&self) {
+        for layer in self.live().values() {
+            layer.state.change(Change::Reset);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.live().values().map(|layer| layer.state.bytes()).sum()
+    }
+
+    pub(super) fn save(&self, path: &Path) -> Result<()> {
+        let mut tensors = BTreeMap::new();
+        for (name, layer) in self.live() {
+            let serialized: Vec<_> = match layer.state.begun() {
+                Some(tensors) => tensors.iter().map(Serialized::new).collect::<Result<_>>()?,
+                // A layer without state is written too, as empty tensors: the file knows all layers.
+                None => M::STATE.iter().map(|_| Serialized::empty()).collect(),
+            };
+            for (key, tensor) in keys(&layer).into_iter().zip(serialized) {
+                // What is written must be read again.
+                let refused = |reason: &str| {
+                    Err(Error::state(
+                        path,
+                        format!("layer '{name}': expected another name, since {reason}; rename the layer"),
+                    ))
+                };
+                if key == RESERVED_NAME {
+                    return refused("safetensors keeps this one for itself");
+                }
+                if tensors.contains_key(&key) {
+                    return refused(&format!("another layer's state is '{key}' in the file too"));
+                }
+                tensors.insert(key, tensor);
+            }
+        }
+        let views: Result<Vec<_>> = tensors.iter().map(|(key, tensor)| Ok((key, tensor.view(path)?))).collect();
+        let metadata = HashMap::from([(FORMAT_KEY.to_owned(), M::FORMAT.to_owned())]);
+        let bytes = safetensors::serialize(views?, Some(metadata))
+            .map_err(|error| Error::state(path, format!("cannot be written as safetensors: {error}")))?;
+        write_atomically(path, &bytes)
+    }
+
+    /// Returns the layers that the file lacks, if it may lack some, and have others.
+    pub(super) fn load(&self, path: &Path, partial: bool) -> Result<Vec<String>> {
+        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        let live = self.live();
+        let loaded = parse(path, &bytes, &live, partial)?;
+        let changes = loaded.into_iter().map(|(name, tensors)| Ok((name, live[name].state.prepare(tensors)?)));
+        let changes = changes.collect::<Result<BTreeMap<_, _>>>()?;
+        let missing = live.keys().filter(|&name| !changes.contains_key(name)).map(|&name| name.to_owned()).collect();
+        // Nothing can fail from here on: the layers change together or not at all.
+        for (name, change) in changes {
+            live[name].state.change(change);
+        }
+        Ok(missing)
+    }
+}
+
+/// What a file has for the layers of this model; None for a layer without state yet.
+fn parse<'a, M: Method>(
+    path: &Path,
+    bytes: &[u8],
+    live: &BTreeMap<&'a str, Arc<Layer<M>>>,
+    partial: bool,
+) -> Result<BTreeMap<&'a str, Option<Vec<Tensor>>>> {
+    let error = |message: String| Error::state(path, message);
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|reason| {
+        error(format!("expected a safetensors file, got something else or a part of one ({reason}); save it again"))
+    })?;
+    let format = metadata.metadata().as_ref().and_then(|metadata| metadata.get(FORMAT_KEY));
+    if format.map(String::as_str) != Some(M::FORMAT) {
+        return Err(error(format!(
+            "expected the accumulators that {}::save writes ({FORMAT_KEY} '{}'), got {format:?}; weights are loaded with \
+             VarStore::load",
+            M::NAME,
+            M::FORMAT
+        )));
+    }
+    let file = SafeTensors::deserialize(bytes).map_err(|reason| {
+        error(format!("expected {} tensors, got a part of them ({reason}); save it again", metadata.tensors().len()))
+    })?;
+    let stored: BTreeSet<_> = file.names().into_iter().collect();
+    let known: BTreeSet<_> = live.values().flat_map(|layer| keys(layer)).collect();
+    let unknown: Vec<_> = stored.iter().filter(|&&key| !known.contains(key)).collect();
+    let is_stored = |layer: &Layer<M>| keys(layer).iter().all(|key| stored.contains(key.as_str()));
+    let missing: Vec<_> = live.iter().filter(|(_, layer)| !is_stored(layer)).map(|(name, _)| name).collect();
+    if !partial && (!unknown.is_empty() || !missing.is_empty()) {
+        return Err(error(format!(
+            "expected the layers of this model, got others: the file lacks {missing:?} and has {unknown:?} too; build \
+             the model that it was saved from first, or load what the two have in common with load_partial"
+        )));
+    }
+    let parse_tensor = |layer: &Layer<M>, index: usize, key: &str| -> Result<Option<Tensor>> {
+        let view = file.tensor(key).map_err(|reason| error(format!("layer '{key}': {reason}")))?;
+        let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        if size == [0] {
+            return Ok(None);
+        }
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F64 => Kind::Double,
+            other => return Err(error(format!("layer '{key}': expected kind F32 or F64, got {other:?}"))),
+        };
+        let tensor = Tensor::f_from_data_size(view.data(), &size, kind)?;
+        M::check_loaded(&layer.config(), &layer.geometry, index, &tensor)
+            .map_err(|reason| error(format!("layer '{key}': {reason}")))?;
+        Ok(Some(tensor))
+    };
+    let parse_layer = |(&name, layer): (&&'a str, &Arc<Layer<M>>)| {
+        let tensors = keys(layer).into_iter().enumerate().map(|(index, key)| parse_tensor(layer, index, &key));
+        Ok((name, tensors.collect::<Result<Option<Vec<_>>>>()?))
+    };
+    live.iter().filter(|(_, layer)| is_stored(layer)).map(parse_layer).collect()
+}
+
+/// A tensor as safetensors wants it.
+struct Serialized {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Serialized {
+    fn empty() -> Self {
+        Self { dtype: Dtype::F32, shape: vec![0], bytes: Vec::new() }
+    }
+
+    fn new(tensor: &Tensor) -> Result<Self> {
+        let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        let dtype = if tensor.kind() == Kind::Double { Dtype::F64 } else { Dtype::F32 };
+        Ok(Self { dtype, shape: tensor.size().iter().map(|&n| n as usize).collect(), bytes })
+    }
+
+    fn view(&self, path: &Path) -> Result<TensorView<'_>> {
+        TensorView::new(self.dtype, self.shape.clone(), &self.bytes)
+            .map_err(|error| Error::state(path, format!("cannot be written as safetensors: {error}")))
+    }
+}
+
+/// Writes beside, syncs and renames: whoever reads the path sees the old file or the new one, after a crash too.
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let io = |source| Error::io(path, source);
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".svgd-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        // As any new file: tempfile's own choice is readable by its owner alone.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|error| io(error.error))?;
+    // The rename itself is on disk once the folder is. Some file systems cannot sync a folder; the file is whole there
+    // all the same.
+    if let Ok(folder) = std::fs::File::open(folder) {
+        folder.sync_all().ok();
+    }
+    Ok(())
+}
