@@ -211,7 +211,7 @@ fn two_layers_of_one_name_keep_their_own_state() {
 fn layers_of_one_name_in_two_stores_are_refused() {
     let [vs, other] = [(); 2].map(|()| nn::VarStore::new(Device::Cpu));
     let svgd = Svgd::new(SvgdConfig::default()).unwrap();
-    let conv = svgd.conv2d(vs.root() / "body", 3, 5, 3, Default::default());
+    let conv = seeded(1, || svgd.conv2d(vs.root() / "body", 3, 5, 3, Default::default()));
     let error = svgd.f_linear(other.root() / "body", 4, 2, Default::default()).unwrap_err();
     assert!(matches!(&error, Error::Config(_)), "{error:?}");
     let text = error.to_string();
@@ -220,10 +220,11 @@ fn layers_of_one_name_in_two_stores_are_refused() {
     }
     assert!(other.variables().is_empty(), "a layer that is refused leaves no variables");
     // Another name, another Svgd, and a name that has become free.
-    svgd.f_linear(other.root() / "averaged" / "body", 4, 2, Default::default()).unwrap();
-    Svgd::new(SvgdConfig::default()).unwrap().f_linear(other.root() / "body", 4, 2, Default::default()).unwrap();
+    let linear = |svgd: &Svgd, path| seeded(1, || svgd.f_linear(path, 4, 2, Default::default())).unwrap();
+    linear(&svgd, other.root() / "averaged" / "body");
+    linear(&Svgd::new(SvgdConfig::default()).unwrap(), other.root() / "body");
     drop(conv);
-    svgd.f_conv2d(nn::VarStore::new(Device::Cpu).root() / "body", 3, 5, 3, Default::default()).unwrap();
+    linear(&svgd, nn::VarStore::new(Device::Cpu).root() / "body");
 }
 
 #[test]
@@ -232,7 +233,8 @@ fn a_first_pass_that_fails_leaves_the_loaded_state() {
     let path = folder.path().join("svgd.safetensors");
     let conv = || {
         let svgd = Svgd::new(SvgdConfig::default()).unwrap();
-        let conv = svgd.conv2d(nn::VarStore::new(Device::Cpu).root() / "conv", 3, 5, 3, Default::default());
+        let vs = nn::VarStore::new(Device::Cpu);
+        let conv = seeded(1, || svgd.conv2d(vs.root() / "conv", 3, 5, 3, Default::default()));
         (svgd, conv)
     };
     let (svgd, trained) = conv();
@@ -520,8 +522,8 @@ impl Kinds {
         let svgd = Svgd::new(SvgdConfig::default()).unwrap();
         let [vs, mut doubles] = [(); 2].map(|()| nn::VarStore::new(Device::Cpu));
         let root = vs.root();
-        let conv = svgd.conv2d(&root / "body" / "conv", 2, 3, 3, Default::default());
-        let linear = |path| svgd.linear(path, 4, 2, Default::default());
+        let conv = seeded(1, || svgd.conv2d(&root / "body" / "conv", 2, 3, 3, Default::default()));
+        let linear = |path| seeded(1, || svgd.linear(path, 4, 2, Default::default()));
         let linear =
             [linear(&root / "fc"), linear(&root / "fc"), linear(&root / "new"), linear(doubles.root() / "double")];
         doubles.double();
