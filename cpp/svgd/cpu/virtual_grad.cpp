@@ -66,6 +66,8 @@ constexpr int64_t kRows = 64;
 constexpr int64_t kMinWidth = 1024;
 // Values that are worth a task of their own.
 constexpr int64_t kGrain = 1 << 14;
+// Values that take as long as the update of one feature, whose divisions and root are slow.
+constexpr int64_t kUpdate = 16;
 
 int64_t grain(int64_t values_per_item) { return std::max<int64_t>(kGrain / std::max<int64_t>(values_per_item, 1), 1); }
 
@@ -237,7 +239,7 @@ void in_two_passes(const Pass<scalar_t>& pass, const at::TensorOptions& options)
   const auto width = fold * pass.features;
   const auto all_factors = at::empty({pass.result != nullptr ? width : 0}, options);
   auto* const factors = all_factors.template mutable_data_ptr<acc_t>();
-  at::parallel_for(0, pass.features, kGrain,
+  at::parallel_for(0, pass.features, grain(kUpdate),
                    [&](int64_t begin, int64_t end) { pass.update(begin, end - begin, sums + begin, factors + begin); });
   if (pass.result == nullptr) {
     return;
