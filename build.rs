@@ -12,14 +12,15 @@ use std::process::Command;
 
 const SOURCES: &[&str] = &[
     "cpp/bridge.cpp",
+    "cpp/hatted/autograd.cpp",
     "cpp/hatted/checks.cpp",
     "cpp/hatted/convolution.cpp",
     "cpp/hatted/linear.cpp",
     "cpp/hatted/operator.cpp",
-    "cpp/svgd/cpu/virtual_grad.cpp",
+    "cpp/svgd/cpu/second_moment.cpp",
     "cpp/svgd/library.cpp",
     "cpp/svgd/method.cpp",
-    "cpp/svgd/virtual_grad.cpp",
+    "cpp/svgd/second_moment.cpp",
 ];
 
 /// The inner loops of the CPU kernels, each with the flags of its instruction set. Which of them run is decided at run
@@ -36,7 +37,7 @@ const LOOPS_X86_64: &[(&str, &[&str])] = &[
 /// What the feature `cuda` adds: kernels for nvcc; their operators, and CUDA graphs, for the C++ compiler.
 const CUDA_KERNELS: &[&str] =
     &["cuda/svgd/virtual_grad_kernel.cu", "cuda/svgd/second_moment_kernel.cu", "cuda/svgd/scale_kernel.cu"];
-const CUDA_SOURCES: &[&str] = &["cuda/svgd/virtual_grad.cpp", "cuda/graph.cpp"];
+const CUDA_SOURCES: &[&str] = &["cuda/svgd/second_moment.cpp", "cuda/graph.cpp"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -18,7 +18,7 @@
 #include "hatted/convolution.h"
 #include "hatted/linear.h"
 #include "svgd/method.h"
-#include "svgd/virtual_grad.h"
+#include "svgd/second_moment.h"
 #include "tch-svgd/src/bridge.rs.h"
 
 // What a loader reads in the file (examples/torch_ops.py), since a PyTorch of another version lacks symbols that this
@@ -29,55 +29,49 @@ __attribute__((used, retain)) const char kBuiltFor[] = "tch-svgd is built for li
 namespace hatted::bridge {
 namespace {
 
-std::optional<at::Tensor> optional(const at::Tensor& tensor) {
-  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
-}
-
-template <typename Integers>
-std::vector<c10::SymInt> symbolic(const Integers& integers) {
-  return {integers.begin(), integers.end()};
-}
-
 std::unique_ptr<at::Tensor> boxed(at::Tensor tensor) { return std::make_unique<at::Tensor>(std::move(tensor)); }
 
 }  // namespace
 
-std::unique_ptr<at::Tensor> linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-                                   const at::Tensor& second_moment, const Hyperparameters& h) {
+std::unique_ptr<at::Tensor> svgd_linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                        const at::Tensor& second_moment, const Hyperparameters& h) {
   return boxed(Call<Linear, svgd::Svgd>::forward(input, weight, optional(bias), second_moment, h.scale, h.decay, h.eps,
                                                  h.gradient_scale, h.virtual_bias));
 }
 
-std::unique_ptr<at::Tensor> conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-                                   const at::Tensor& second_moment, const Convolution& c, const Hyperparameters& h) {
+std::unique_ptr<at::Tensor> svgd_conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                        const at::Tensor& second_moment, const Convolution& c,
+                                        const Hyperparameters& h) {
   return boxed(Call<Conv2d, svgd::Svgd>::forward(input, weight, optional(bias), second_moment, symbolic(c.stride),
                                                  symbolic(c.padding), symbolic(c.dilation), c.groups, h.scale, h.decay,
                                                  h.eps, h.gradient_scale, h.virtual_bias));
 }
 
-std::unique_ptr<at::Tensor> virtual_grad(const at::Tensor& grad_output, const at::Tensor& second_moment,
-                                         const Hyperparameters& h) {
+std::unique_ptr<at::Tensor> svgd_virtual_grad(const at::Tensor& grad_output, const at::Tensor& second_moment,
+                                              const Hyperparameters& h) {
   return boxed(svgd::virtual_grad(grad_output, second_moment, h.scale, h.decay, h.eps, h.gradient_scale));
 }
 
-std::unique_ptr<at::Tensor> virtual_grad_composed(const at::Tensor& grad_output, const at::Tensor& second_moment,
-                                                  const Hyperparameters& h) {
+std::unique_ptr<at::Tensor> svgd_virtual_grad_composed(const at::Tensor& grad_output, const at::Tensor& second_moment,
+                                                       const Hyperparameters& h) {
   return boxed(svgd::virtual_grad_composed(grad_output, second_moment, h.scale, h.decay, h.eps, h.gradient_scale));
 }
 
-void update_second_moment(const at::Tensor& grad_output, const at::Tensor& second_moment, const Hyperparameters& h) {
+void svgd_update_second_moment(const at::Tensor& grad_output, const at::Tensor& second_moment,
+                               const Hyperparameters& h) {
   svgd::update_second_moment(grad_output, second_moment, h.decay, h.gradient_scale);
 }
 
-rust::Vec<int64_t> conv2d_output_size(rust::Slice<const int64_t> input_size, rust::Slice<const int64_t> weight_size,
-                                      const Convolution& c) {
-  rust::Vec<int64_t> output_size;
+Images conv2d_output(rust::Str op, const at::Tensor& input, const at::Tensor& weight, const Convolution& c) {
   const auto stride = symbolic(c.stride), padding = symbolic(c.padding), dilation = symbolic(c.dilation);
   const Conv2d layer{stride, padding, dilation, c.groups};
-  for (const auto& size : layer.output_size("svgd::conv2d", symbolic(input_size), symbolic(weight_size))) {
-    output_size.push_back(size.expect_int());
+  const auto batch = input.defined() && Conv2d::lacks_batch(input) ? input.unsqueeze(0) : input;
+  Images images;
+  for (const auto& size : layer.check(std::string(op).c_str(), batch, weight, std::nullopt)) {
+    images.size.push_back(size.expect_int());
   }
-  return output_size;
+  images.channels_last = Conv2d::format(batch, weight) == at::MemoryFormat::ChannelsLast;
+  return images;
 }
 
 AutocastState enter_autocast(bool cuda, bool half) {
@@ -157,7 +151,7 @@ uint64_t enter_dual_level() { return torch::autograd::forward_ad::enter_dual_lev
 
 void exit_dual_level(uint64_t level) { torch::autograd::forward_ad::exit_dual_level(level); }
 
-rust::Vec<Operator> operators() {
+rust::Vec<RegisteredOperator> operators(rust::Str name_space) {
   using c10::DispatchKey;
   // As registered, key by key: what the dispatcher would call for a key may be a kernel for every device, or a fallback
   // that does nothing.
@@ -170,13 +164,14 @@ rust::Vec<Operator> operators() {
       {"AutocastCPU", DispatchKey::AutocastCPU},
       {"AutocastCUDA", DispatchKey::AutocastCUDA},
   };
-  rust::Vec<Operator> operators;
+  const auto prefix = std::string(name_space) + "::";
+  rust::Vec<RegisteredOperator> operators;
   for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
-    if (name.name.rfind("svgd::", 0) != 0) {
+    if (name.name.rfind(prefix, 0) != 0) {
       continue;
     }
     const auto handle = c10::Dispatcher::singleton().findSchemaOrThrow(name.name.c_str(), name.overload_name.c_str());
-    Operator op{name.name, c10::str(handle.schema()), {}};
+    RegisteredOperator op{name.name, c10::str(handle.schema()), {}};
     for (const auto& [key_name, key] : kKeys) {
       if (handle.hasKernelForDispatchKey(key)) {
         op.dispatch_keys.push_back(key_name);

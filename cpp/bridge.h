@@ -52,22 +52,23 @@ namespace hatted::bridge {
 struct Hyperparameters;
 struct Convolution;
 struct AutocastState;
-struct Operator;
+struct Images;
+struct RegisteredOperator;
 
 // An undefined bias is no bias.
-std::unique_ptr<at::Tensor> linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-                                   const at::Tensor& second_moment, const Hyperparameters& hyperparameters);
-std::unique_ptr<at::Tensor> conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-                                   const at::Tensor& second_moment, const Convolution& convolution,
-                                   const Hyperparameters& hyperparameters);
-std::unique_ptr<at::Tensor> virtual_grad(const at::Tensor& grad_output, const at::Tensor& second_moment,
-                                         const Hyperparameters& hyperparameters);
-std::unique_ptr<at::Tensor> virtual_grad_composed(const at::Tensor& grad_output, const at::Tensor& second_moment,
-                                                  const Hyperparameters& hyperparameters);
-void update_second_moment(const at::Tensor& grad_output, const at::Tensor& second_moment,
-                          const Hyperparameters& hyperparameters);
-rust::Vec<int64_t> conv2d_output_size(rust::Slice<const int64_t> input_size, rust::Slice<const int64_t> weight_size,
-                                      const Convolution& convolution);
+std::unique_ptr<at::Tensor> svgd_linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                        const at::Tensor& second_moment, const Hyperparameters& hyperparameters);
+std::unique_ptr<at::Tensor> svgd_conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                        const at::Tensor& second_moment, const Convolution& convolution,
+                                        const Hyperparameters& hyperparameters);
+std::unique_ptr<at::Tensor> svgd_virtual_grad(const at::Tensor& grad_output, const at::Tensor& second_moment,
+                                              const Hyperparameters& hyperparameters);
+std::unique_ptr<at::Tensor> svgd_virtual_grad_composed(const at::Tensor& grad_output, const at::Tensor& second_moment,
+                                                       const Hyperparameters& hyperparameters);
+void svgd_update_second_moment(const at::Tensor& grad_output, const at::Tensor& second_moment,
+                               const Hyperparameters& hyperparameters);
+// What the convolution of `op` gives for a sample.
+Images conv2d_output(rust::Str op, const at::Tensor& input, const at::Tensor& weight, const Convolution& convolution);
 
 // Autocast on, to half or bfloat16; leave takes the state of before, which enter returns.
 AutocastState enter_autocast(bool cuda, bool half);
@@ -88,7 +89,7 @@ int64_t stop_memory_count();
 uint64_t enter_dual_level();
 void exit_dual_level(uint64_t level);
 
-rust::Vec<Operator> operators();
+rust::Vec<RegisteredOperator> operators(rust::Str name_space);
 rust::String libtorch_version();
 rust::String compiler();
 

@@ -44,6 +44,12 @@ pub(crate) mod ffi {
         pub groups: i64,
     }
 
+    /// The images that a convolution gives for a sample: `[c_out, h_out, w_out]`, and whether in channels_last order.
+    struct Images {
+        size: Vec<i64>,
+        channels_last: bool,
+    }
+
     /// A thread's autocast for one device type. `kind` is a number of libtorch's.
     struct AutocastState {
         cuda: bool,
@@ -52,7 +58,7 @@ pub(crate) mod ffi {
     }
 
     /// An operator as libtorch's dispatcher knows it.
-    struct Operator {
+    struct RegisteredOperator {
         name: String,
         schema: String,
         dispatch_keys: Vec<String>,
@@ -65,14 +71,14 @@ pub(crate) mod ffi {
         #[namespace = "at"]
         type Tensor;
 
-        fn linear(
+        fn svgd_linear(
             input: &Tensor,
             weight: &Tensor,
             bias: &Tensor,
             second_moment: &Tensor,
             hyperparameters: &Hyperparameters,
         ) -> Result<UniquePtr<Tensor>>;
-        fn conv2d(
+        fn svgd_conv2d(
             input: &Tensor,
             weight: &Tensor,
             bias: &Tensor,
@@ -80,22 +86,22 @@ pub(crate) mod ffi {
             convolution: &Convolution,
             hyperparameters: &Hyperparameters,
         ) -> Result<UniquePtr<Tensor>>;
-        fn virtual_grad(
+        fn svgd_virtual_grad(
             grad_output: &Tensor,
             second_moment: &Tensor,
             hyperparameters: &Hyperparameters,
         ) -> Result<UniquePtr<Tensor>>;
-        fn virtual_grad_composed(
+        fn svgd_virtual_grad_composed(
             grad_output: &Tensor,
             second_moment: &Tensor,
             hyperparameters: &Hyperparameters,
         ) -> Result<UniquePtr<Tensor>>;
-        fn update_second_moment(
+        fn svgd_update_second_moment(
             grad_output: &Tensor,
             second_moment: &Tensor,
             hyperparameters: &Hyperparameters,
         ) -> Result<()>;
-        fn conv2d_output_size(input_size: &[i64], weight_size: &[i64], convolution: &Convolution) -> Result<Vec<i64>>;
+        fn conv2d_output(op: &str, input: &Tensor, weight: &Tensor, convolution: &Convolution) -> Result<Images>;
 
         fn enter_autocast(cuda: bool, half: bool) -> Result<AutocastState>;
         fn leave_autocast(before: &AutocastState) -> Result<()>;
@@ -116,7 +122,7 @@ pub(crate) mod ffi {
         fn enter_dual_level() -> Result<u64>;
         fn exit_dual_level(level: u64) -> Result<()>;
 
-        fn operators() -> Result<Vec<Operator>>;
+        fn operators(name_space: &str) -> Result<Vec<RegisteredOperator>>;
         fn libtorch_version() -> Result<String>;
         fn compiler() -> Result<String>;
     }

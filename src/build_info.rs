@@ -21,7 +21,7 @@ pub struct BuildInfo {
     pub compiler: String,
     /// Whether libtorch sees a CUDA device in this process.
     pub cuda_available: bool,
-    /// The operators of the `svgd` namespace.
+    /// The operators of our methods, each method's in a namespace of its own.
     pub operators: Vec<Operator>,
 }
 
@@ -38,6 +38,9 @@ pub struct Operator {
     pub dispatch_keys: Vec<String>,
 }
 
+/// Those of our methods.
+const NAMESPACES: [&str; 1] = ["svgd"];
+
 /// Describes this build.
 ///
 /// # Errors
@@ -50,11 +53,10 @@ pub struct Operator {
 /// # Ok::<(), tch_svgd::Error>(())
 /// ```
 pub fn build_info() -> Result<BuildInfo> {
-    let mut operators: Vec<_> = ffi::operators()?
-        .into_iter()
-        .map(|op| Operator { name: op.name, schema: op.schema, dispatch_keys: op.dispatch_keys })
-        .collect();
-    operators.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut all = Vec::new();
+    for name_space in NAMESPACES {
+        all.extend(operators(name_space)?);
+    }
     Ok(BuildInfo {
         crate_version: env!("CARGO_PKG_VERSION"),
         libtorch_version: ffi::libtorch_version()?,
@@ -62,8 +64,17 @@ pub fn build_info() -> Result<BuildInfo> {
         libtorch_lib: env!("TCH_SVGD_LIBTORCH_LIB"),
         compiler: ffi::compiler()?,
         cuda_available: tch::Cuda::is_available(),
-        operators,
+        operators: all,
     })
+}
+
+/// The operators of a namespace, in the order of their names.
+pub(crate) fn operators(name_space: &str) -> Result<Vec<Operator>> {
+    let described =
+        |op: ffi::RegisteredOperator| Operator { name: op.name, schema: op.schema, dispatch_keys: op.dispatch_keys };
+    let mut operators: Vec<_> = ffi::operators(name_space)?.into_iter().map(described).collect();
+    operators.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(operators)
 }
 
 impl fmt::Display for BuildInfo {

@@ -7,6 +7,11 @@ use crate::error::Result;
 pub use crate::hatted::method::Sealed;
 use tch::Tensor;
 
+/// The operators that another crate has registered, as [`BuildInfo`](crate::BuildInfo) has ours.
+pub fn operators(name_space: &str) -> Result<Vec<crate::Operator>> {
+    crate::build_info::operators(name_space)
+}
+
 /// The tensor without its data, on the meta device.
 pub fn to_meta(tensor: &Tensor) -> Result<Tensor> {
     Ok(take(ffi::to_meta(lend(tensor))?))

@@ -1,14 +1,22 @@
-// What autograd must be told by every operator that changes a tensor, or whose results have no derivative.
+// What the operators and autograd have to do with each other: frozen weights, tensors that change, and results that
+// have no derivative.
 #pragma once
 
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 
 #include <tuple>
 #include <type_traits>
 #include <vector>
 
 namespace hatted {
+
+// Whether a forward pass can lead to a gradient of the weight: not of a frozen one, nor under no_grad. Then the method
+// has nothing to do, and the layer is the original, which keeps for its own backward pass what that needs and no more,
+// and knows forward-mode differentiation. Operator::forward_autograd asks this; Operator::backward_kernel asks the
+// mask, of a pass in which only other gradients are wanted.
+inline bool is_trained(const at::Tensor& weight) { return at::GradMode::is_enabled() && weight.requires_grad(); }
 
 // The tensor has other values: a graph that has saved it refuses to go on with these.
 void bump_version(const at::Tensor& changed);

@@ -4,10 +4,21 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <string>
+#include <vector>
 
 #include "method.h"
 
 namespace hatted {
+
+// For callers whose missing tensor is an undefined one, and whose numbers are numbers.
+inline OptionalTensor optional(const Tensor& tensor) {
+  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
+}
+
+template <typename Integers>
+std::vector<c10::SymInt> symbolic(const Integers& integers) {
+  return {integers.begin(), integers.end()};
+}
 
 template <class Layer, class Method, class Geometry = typename Layer::Geometry, class State = typename Method::State,
           class Settings = typename Method::Settings>

@@ -1,5 +1,6 @@
-// Checks that every layer and method makes of its tensors. Each throws one of the errors of errors.h, with a text that
-// names the operator, the argument, what was expected, what came and what to do.
+// Checks that every layer and method makes of its tensors; those of one layer's shapes are in its own file. Each throws
+// one of the errors of errors.h, with a text that names the operator, the argument, what was expected, what came and
+// what to do.
 #pragma once
 
 #include <ATen/core/Tensor.h>

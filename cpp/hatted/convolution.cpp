@@ -20,21 +20,15 @@ void check_pair(const char* op, const char* name, c10::SymIntArrayRef pair, int6
                "; correct the ", name);
 }
 
-// The order of what a convolution and its backward pass give, on every device: channels_last where one of the two is.
-at::MemoryFormat format_of(const Tensor& input, const Tensor& weight) {
-  const auto is_channels_last = [](const Tensor& tensor) {
-    return tensor.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
-  };
-  return is_channels_last(input) || is_channels_last(weight) ? at::MemoryFormat::ChannelsLast
-                                                             : at::MemoryFormat::Contiguous;
-}
-
 const std::array<c10::SymInt, 2> kNoOutputPadding{0, 0};
 
 }  // namespace
 
-std::vector<c10::SymInt> Conv2d::output_size(const char* op, c10::SymIntArrayRef input,
-                                             c10::SymIntArrayRef weight) const {
+std::vector<c10::SymInt> Conv2d::check(const char* op, const Tensor& input_tensor, const Tensor& weight_tensor,
+                                       const OptionalTensor& bias) const {
+  check_tensor(op, "weight", weight_tensor);
+  check_same(op, "input", input_tensor, "weight", weight_tensor);
+  const auto input = input_tensor.sym_sizes(), weight = weight_tensor.sym_sizes();
   HATTED_CHECK(ShapeError, weight.size() == 4, op, ": argument 'weight': expected 4 dimensions ",
                "[c_out, c_in / groups, h, w], got ", weight, "; reshape the weight");
   HATTED_CHECK(ShapeError, weight[2] >= 1 && weight[3] >= 1, op,
@@ -62,16 +56,16 @@ std::vector<c10::SymInt> Conv2d::output_size(const char* op, c10::SymIntArrayRef
                  "), got ", padded, " from shape ", input, "; enlarge the image or its padding");
     size.push_back((padded - kernel) / stride[axis] + 1);
   }
+  check_bias(op, bias, weight_tensor);
   return size;
 }
 
-std::vector<c10::SymInt> Conv2d::check(const char* op, const Tensor& input, const Tensor& weight,
-                                       const OptionalTensor& bias) const {
-  check_tensor(op, "weight", weight);
-  check_same(op, "input", input, "weight", weight);
-  auto size = output_size(op, input.sym_sizes(), weight.sym_sizes());
-  check_bias(op, bias, weight);
-  return size;
+at::MemoryFormat Conv2d::format(const Tensor& input, const Tensor& weight) {
+  const auto is_channels_last = [](const Tensor& tensor) {
+    return tensor.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+  };
+  return is_channels_last(input) || is_channels_last(weight) ? at::MemoryFormat::ChannelsLast
+                                                             : at::MemoryFormat::Contiguous;
 }
 
 Tensor Conv2d::original(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) const {
@@ -86,15 +80,13 @@ Tensor Conv2d::forward(const Tensor& input, const Tensor& weight, const Optional
 Tensor Conv2d::meta(const Tensor& input, const Tensor& weight, c10::SymIntArrayRef output) const {
   std::vector<c10::SymInt> size{input.sym_size(0)};
   size.insert(size.end(), output.begin(), output.end());
-  return input.new_empty_symint(size).contiguous(format_of(input, weight));
+  return input.new_empty_symint(size).contiguous(format(input, weight));
 }
 
 Gradients Conv2d::backward_meta(const char* /*op*/, const Tensor& grad_output, const Tensor& input,
                                 const Tensor& weight, Mask asked) const {
-  const auto format = format_of(input, weight);
-  const auto like = [&](const Tensor& tensor) {
-    return tensor.new_empty_symint(tensor.sym_sizes()).contiguous(format);
-  };
+  const auto order = format(input, weight);
+  const auto like = [&](const Tensor& tensor) { return tensor.new_empty_symint(tensor.sym_sizes()).contiguous(order); };
   return {asked[0] ? like(input) : Tensor(), asked[1] ? like(weight) : Tensor(),
           asked[2] ? grad_output.new_empty_symint(weight.sym_sizes().slice(0, 1)) : Tensor()};
 }
@@ -109,14 +101,14 @@ Gradients Conv2d::Use::backward(const Tensor& t, Mask asked) const {
                                          /*transposed=*/false, kNoOutputPadding, layer_.groups, asked);
 }
 
-Parameters Conv2d::Use::plain() {
-  Parameters parameters;
+ParameterGradients Conv2d::Use::plain() {
+  ParameterGradients parameters;
   std::tie(input_gradient_, parameters.weight, parameters.bias) = backward(grad_output, asked);
   return parameters;
 }
 
-Parameters Conv2d::Use::from(const Tensor& t, bool with_bias) const {
-  Parameters parameters;
+ParameterGradients Conv2d::Use::from(const Tensor& t, bool with_bias) const {
+  ParameterGradients parameters;
   std::tie(std::ignore, parameters.weight, parameters.bias) = backward(t, {false, true, with_bias});
   return parameters;
 }

@@ -22,8 +22,8 @@ struct Conv2d {
   // Returns the size of a sample's output, [c_out, h_out, w_out].
   std::vector<c10::SymInt> check(const char* op, const Tensor& input, const Tensor& weight,
                                  const OptionalTensor& bias) const;
-  // The same by sizes alone.
-  std::vector<c10::SymInt> output_size(const char* op, c10::SymIntArrayRef input, c10::SymIntArrayRef weight) const;
+  // The order of what the passes give, on every device: channels_last where input or weight is.
+  static at::MemoryFormat format(const Tensor& input, const Tensor& weight);
   // tch's and PyTorch's own operator.
   Tensor original(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) const;
   // Its value, to the bit. For below autograd.
@@ -37,8 +37,8 @@ struct Conv2d {
    public:
     Use(const char* op, const Conv2d& layer, const Tensor& grad_output, const Tensor& input, const Tensor& weight,
         Mask asked);
-    Parameters plain() override;
-    Parameters from(const Tensor& t, bool with_bias) const override;
+    ParameterGradients plain() override;
+    ParameterGradients from(const Tensor& t, bool with_bias) const override;
     Tensor bias_gradient(const Tensor& t) const override;
 
    private:

@@ -1,6 +1,8 @@
 // Every layer, for a method to be registered with: one line of HATTED_OPERATORS beside the schemas of NAMESPACE.
 #pragma once
 
+#include <string_view>
+
 #include "convolution.h"
 #include "linear.h"
 #include "operator.h"
@@ -28,6 +30,7 @@ struct Operators<Method, Pack<Layer...>> {
 // The kernels of all layers with METHOD; NAMESPACE is Method::kNamespace. Operators<METHOD>::define(m), in the
 // TORCH_LIBRARY of the namespace, gives the schemas.
 #define HATTED_OPERATORS(NAMESPACE, METHOD)                                                                         \
+  static_assert(std::string_view(#NAMESPACE) == METHOD::kNamespace, "one name");                                    \
   TORCH_LIBRARY_IMPL(NAMESPACE, CompositeExplicitAutograd, m) { ::hatted::Operators<METHOD>::every_device(m); }     \
   TORCH_LIBRARY_IMPL(NAMESPACE, Meta, m) { ::hatted::Operators<METHOD>::meta(m); }                                  \
   TORCH_LIBRARY_IMPL(NAMESPACE, Autograd, m) { ::hatted::Operators<METHOD>::autograd(m); }                          \

@@ -70,14 +70,14 @@ Linear::Use::Use(const char* op, const Linear& /*layer*/, const Tensor& grad_out
                ": argument 'weight': expected a tensor, since the input's gradient is asked for, got none; pass it");
 }
 
-Parameters Linear::Use::plain() {
+ParameterGradients Linear::Use::plain() {
   if (asked[0]) {
     input_gradient_ = make_input_gradient();
   }
   return {asked[1] ? at::mm(grad_output.t(), rows_) : Tensor(), asked[2] ? bias_gradient(grad_output) : Tensor()};
 }
 
-Parameters Linear::Use::from(const Tensor& t, bool with_bias) const {
+ParameterGradients Linear::Use::from(const Tensor& t, bool with_bias) const {
   return {at::mm(t.t(), rows_), with_bias ? bias_gradient(t) : Tensor()};
 }
 

@@ -33,8 +33,8 @@ struct Linear {
    public:
     Use(const char* op, const Linear& layer, const Tensor& grad_output, const Tensor& input,
         const OptionalTensor& weight, Mask asked);
-    Parameters plain() override;
-    Parameters from(const Tensor& t, bool with_bias) const override;
+    ParameterGradients plain() override;
+    ParameterGradients from(const Tensor& t, bool with_bias) const override;
     Tensor bias_gradient(const Tensor& t) const override;
 
    private:

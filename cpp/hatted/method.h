@@ -2,19 +2,25 @@
 // into the gradients of the layer's parameters.
 //
 //   struct Method {
-//     static constexpr const char* kNamespace;             // of its operators
-//     static constexpr const char* kState, * kSettings;    // as the schemas have them; state that changes is marked
-//     (a!) using State = Pack<const Tensor&, ...>;              // and their types: first the fields of the state,
-//     using Settings = Pack<double, ...>;                  // then those of the settings, in the order of the schemas
+//     // Of its operators; and their arguments as the schemas have them, where what changes is marked: (a!).
+//     static constexpr const char* kNamespace;
+//     static constexpr const char* kState;
+//     static constexpr const char* kSettings;
+//
+//     // The same arguments' types. The fields are those of the state, and then those of the settings, in this order.
+//     using State = Pack<const Tensor&, ...>;
+//     using Settings = Pack<double, ...>;
 //
 //     // Throws one of errors.h, of a forward pass whose layer has found nothing wrong. `output` is the size of one
 //     // sample's output: [out], or [c_out, h_out, w_out].
 //     void check(const char* op, const Tensor& weight, c10::SymIntArrayRef output) const;
-//     // The state that a backward pass changes in which these gradients are asked for.
-//     Changed changed(Mask asked) const;
+//
 //     // Called only where the weight's gradient is asked for: a frozen weight is the mechanism's to handle. The
 //     // gradients have the sizes and strides of the original's.
-//     Parameters gradients(Use& use) const;
+//     ParameterGradients gradients(Use& use) const;
+//
+//     // The state that `gradients` changes.
+//     Changed changed() const;
 //   };
 #pragma once
 
@@ -40,8 +46,8 @@ using Mask = std::array<bool, 3>;
 using Gradients = std::tuple<Tensor, Tensor, Tensor>;
 using Changed = c10::SmallVector<Tensor, 2>;
 
-// Gradients; undefined where they are not asked for.
-struct Parameters {
+// Undefined where they are not asked for.
+struct ParameterGradients {
   Tensor weight, bias;
 };
 
@@ -53,9 +59,9 @@ class Use {
   const Tensor grad_output;
 
   // The original's gradients, with that of the input, in as few passes as the original takes.
-  virtual Parameters plain() = 0;
+  virtual ParameterGradients plain() = 0;
   // The same of the parameters alone, formed from `t` in the place of grad_output.
-  virtual Parameters from(const Tensor& t, bool with_bias) const = 0;
+  virtual ParameterGradients from(const Tensor& t, bool with_bias) const = 0;
   // The bias's alone.
   virtual Tensor bias_gradient(const Tensor& t) const = 0;
 

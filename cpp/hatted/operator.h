@@ -10,7 +10,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <algorithm>
+#include <array>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
@@ -61,6 +62,8 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
   using Context = torch::autograd::AutogradContext;
   using BackwardWeight = typename Layer::BackwardWeight;
   static constexpr size_t kArguments = 3 + sizeof...(T) + sizeof...(G) + sizeof...(S);
+  static constexpr std::array<const char*, 4> kStatePlaces{"state0", "state1", "state2", "state3"};
+  static_assert(sizeof...(T) <= kStatePlaces.size());
   static constexpr bool kReadsWeight = std::is_same_v<BackwardWeight, const Tensor&>;
 
   static const char* op() { return Call::name().c_str(); }
@@ -76,10 +79,10 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     return output;
   }
 
-  // An input without a batch axis is a batch of one, as for the originals.
+  // An input without a batch axis is a batch of one, as for the originals, and its output has none either.
   static bool lacks_batch(const Tensor& input) { return input.defined() && Layer::lacks_batch(input); }
   static Tensor with_batch(const Tensor& input) { return lacks_batch(input) ? input.unsqueeze(0) : input; }
-  static Tensor like(const Tensor& input, const Tensor& output) {
+  static Tensor without_batch(const Tensor& input, const Tensor& output) {
     return lacks_batch(input) ? output.squeeze(0) : output;
   }
 
@@ -88,12 +91,9 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
   static Tensor forward_autograd(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, T... state,
                                  G... geometry, S... settings) {
     const bool all_defined = input.defined() && weight.defined() && (is_defined(state) && ... && true);
-    const bool hatted = all_defined && at::GradMode::is_enabled() && weight.requires_grad();
-    if (hatted) {
-      return like(input, Function::apply(with_batch(input), weight, bias, state..., geometry..., settings...));
+    if (all_defined && is_trained(weight)) {
+      return without_batch(input, Function::apply(with_batch(input), weight, bias, state..., geometry..., settings...));
     }
-    // The method has nothing to do, as the weight gets no gradient: this is the original, which keeps for its own
-    // backward pass what that needs and no more, and knows forward-mode differentiation.
     const Layer layer{geometry...};
     check(with_batch(input), weight, bias, layer, Method{state..., settings...});
     return layer.original(input, weight, bias);
@@ -105,10 +105,16 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     // As the original: what no gradient needs is not kept, and may change before the backward pass.
     context->save_for_backward({input, kReadsWeight || input.requires_grad() ? weight : Tensor()});
-    // Not as saved variables: the backward pass changes the state, and these would refuse that the second time.
-    context->saved_data["arguments"] = c10::ivalue::Tuple::create(
-        std::vector<c10::IValue>{c10::IValue(state)..., c10::IValue(geometry)..., c10::IValue(settings)...,
-                                 bias.has_value() && bias->defined()});
+    // Not as saved variables: the backward pass changes the state, and these would refuse that the second time. Each
+    // tensor has an entry of its own, and the rest is a list: PyTorch's compiled autograd takes both apart.
+    size_t place = 0;
+    ((context->saved_data[kStatePlaces[place++]] = state), ...);
+    c10::impl::GenericList rest(c10::AnyType::get());
+    rest.reserve(sizeof...(G) + sizeof...(S) + 1);
+    (rest.push_back(c10::IValue(geometry)), ...);
+    (rest.push_back(c10::IValue(settings)), ...);
+    rest.push_back(bias.has_value() && bias->defined());
+    context->saved_data["rest"] = std::move(rest);
     // An undefined gradient is no gradient: no state may take it for zeros.
     context->set_materialize_grads(false);
     return Call::forward(input, weight, bias, state..., geometry..., settings...);
@@ -120,7 +126,7 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     const Layer layer{geometry...};
     const auto batch = with_batch(input);
     check(batch, weight, bias, layer, Method{state..., settings...});
-    return like(input, layer.forward(batch, weight, bias));
+    return without_batch(input, layer.forward(batch, weight, bias));
   }
 
   static Tensor forward_meta(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, T... state,
@@ -128,7 +134,7 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     const Layer layer{geometry...};
     const auto batch = with_batch(input);
     const auto output = check(batch, weight, bias, layer, Method{state..., settings...});
-    return like(input, layer.meta(batch, weight, output));
+    return without_batch(input, layer.meta(batch, weight, output));
   }
 
   template <c10::DeviceType device>
@@ -144,9 +150,8 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
   static torch::autograd::variable_list backward(Context* context, const torch::autograd::variable_list& grad_outputs) {
     torch::autograd::variable_list gradients(kArguments);
     if (grad_outputs[0].defined()) {
-      const auto arguments = context->saved_data.at("arguments").toTupleRef().elements().asArrayRef();
-      auto [input, weight, bias] =
-          call_backward(context, grad_outputs[0], arguments, std::index_sequence_for<T..., G..., S...>());
+      auto [input, weight, bias] = call_backward(context, grad_outputs[0], std::index_sequence_for<T...>(),
+                                                 std::index_sequence_for<G..., S...>());
       gradients[0] = std::move(input);
       gradients[1] = std::move(weight);
       gradients[2] = std::move(bias);
@@ -154,17 +159,19 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     return gradients;
   }
 
-  template <size_t... index>
-  static Gradients call_backward(Context* context, const Tensor& grad_output, c10::ArrayRef<c10::IValue> arguments,
-                                 std::index_sequence<index...>) {
+  template <size_t... state, size_t... rest>
+  static Gradients call_backward(Context* context, const Tensor& grad_output, std::index_sequence<state...>,
+                                 std::index_sequence<rest...>) {
     const auto saved = context->get_saved_variables();
+    const auto list = context->saved_data.at("rest").toListRef();
     // Autograd numbers the tensors that there are: without a bias its place is that of another.
-    const bool has_bias = arguments[sizeof...(index)].toBool();
+    const bool has_bias = list.back().toBool();
     const Mask asked{context->needs_input_grad(0), context->needs_input_grad(1),
                      has_bias && context->needs_input_grad(2)};
-    return Call::backward(grad_output, saved[0], as_backward_weight(saved[1]),
-                          unpack<std::tuple_element_t<index, std::tuple<T..., G..., S...>>>(arguments[index])...,
-                          asked);
+    return Call::backward(
+        grad_output, saved[0], as_backward_weight(saved[1]),
+        unpack<std::tuple_element_t<state, std::tuple<T...>>>(context->saved_data.at(kStatePlaces[state]))...,
+        unpack<std::tuple_element_t<rest, std::tuple<G..., S...>>>(list[rest])..., asked);
   }
 
   static std::decay_t<BackwardWeight> as_backward_weight(const Tensor& saved) {
@@ -195,8 +202,10 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
                                      G... geometry, S... settings, Mask asked) {
     const at::AutoDispatchBelowADInplaceOrView below;
     auto gradients = Call::backward(grad_output, input, weight, state..., geometry..., settings..., asked);
-    for (const auto& changed : Method{state..., settings...}.changed(asked)) {
-      bump_version(changed);
+    if (asked[1]) {
+      for (const auto& changed : Method{state..., settings...}.changed()) {
+        bump_version(changed);
+      }
     }
     return gradients;
   }
@@ -226,6 +235,8 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
 
   // ---- Registration ----
 
+  static const char* unqualified(const char* op) { return op + std::strlen(Method::kNamespace) + 2; }
+
   static void define(torch::Library& m) {
     // The forward pass changes nothing: its schema is without the marks.
     std::string unmarked = Method::kState;
@@ -241,27 +252,25 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     };
     def(Layer::kName, {"Tensor input, Tensor weight, Tensor? bias", unmarked, Layer::kGeometry, Method::kSettings},
         "Tensor");
-    def(backward_name(),
+    def(unqualified(backward_op()),
         {"Tensor grad_output, Tensor input", Layer::kBackwardWeight, Method::kState, Layer::kGeometry,
          Method::kSettings, "bool[3] output_mask"},
         "(Tensor, Tensor, Tensor)");
   }
 
-  static std::string backward_name() { return std::string("_") + Layer::kName + "_backward"; }
-
   static void every_device(torch::Library& m) {
     m.impl(Layer::kName, &forward_kernel);
-    m.impl(backward_name().c_str(), &backward_kernel);
+    m.impl(unqualified(backward_op()), &backward_kernel);
   }
   static void meta(torch::Library& m) {
     m.impl(Layer::kName, &forward_meta);
-    m.impl(backward_name().c_str(), &backward_meta);
+    m.impl(unqualified(backward_op()), &backward_meta);
   }
   static void autograd(torch::Library& m) {
     m.impl(Layer::kName, &forward_autograd);
-    m.impl(backward_name().c_str(), &backward_autograd);
+    m.impl(unqualified(backward_op()), &backward_autograd);
   }
-  static void in_place(torch::Library& m) { m.impl(backward_name().c_str(), &backward_in_place); }
+  static void in_place(torch::Library& m) { m.impl(unqualified(backward_op()), &backward_in_place); }
   template <c10::DeviceType device>
   static void autocast(torch::Library& m) {
     m.impl(Layer::kName, &forward_autocast<device>);

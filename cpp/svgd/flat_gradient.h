@@ -5,7 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/accumulate.h>
 
-#include "virtual_grad.h"
+#include "second_moment.h"
 
 namespace svgd {
 

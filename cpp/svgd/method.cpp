@@ -1,13 +1,13 @@
 #include "method.h"
 
 #include "../hatted/checks.h"
-#include "virtual_grad.h"
+#include "second_moment.h"
 
 namespace svgd {
 namespace {
 
 // One value for each element of a sample's output: t is formed.
-hatted::Parameters by_element(const Svgd& method, hatted::Use& use) {
+hatted::ParameterGradients by_element(const Svgd& method, hatted::Use& use) {
   const auto& [second_moment, scale, decay, eps, gradient_scale, virtual_bias] = method;
   const auto& g = use.grad_output;
   use.restore_on_error(second_moment);
@@ -21,18 +21,22 @@ hatted::Parameters by_element(const Svgd& method, hatted::Use& use) {
 
 // One value for each output: t is g with each column multiplied by one number. So the weight's gradient is the plain
 // one with each row multiplied by that number, and t is never formed.
-hatted::Parameters by_output(const Svgd& method, hatted::Use& use) {
+hatted::ParameterGradients by_output(const Svgd& method, hatted::Use& use) {
   const auto& [second_moment, scale, decay, eps, gradient_scale, virtual_bias] = method;
   const auto& g = use.grad_output;
-  hatted::Parameters parameters;
+  hatted::ParameterGradients parameters;
   if (g.dim() > 2) {
     // Of images: large, just written, and still in the cache. The statistic comes first.
     use.restore_on_error(second_moment);
     update_second_moment(g, second_moment, decay, gradient_scale);
     parameters = use.plain();
   } else {
-    // What can run out of memory comes first, and the state needs no copy.
+    // What can run out of memory comes first. On the CPU, where a small step is felt, the rest takes none: the state
+    // needs no copy.
     parameters = use.plain();
+    if (!second_moment.is_cpu()) {
+      use.restore_on_error(second_moment);
+    }
     update_second_moment(g, second_moment, decay, gradient_scale);
   }
   scale_rows(parameters.weight, second_moment, scale, eps);
@@ -62,7 +66,7 @@ void Svgd::check(const char* op, const Tensor& weight, c10::SymIntArrayRef outpu
   check_hyperparameters(op, scale, decay, eps, gradient_scale);
 }
 
-hatted::Parameters Svgd::gradients(hatted::Use& use) const {
+hatted::ParameterGradients Svgd::gradients(hatted::Use& use) const {
   return second_moment.dim() > 1 ? by_element(*this, use) : by_output(*this, use);
 }
 

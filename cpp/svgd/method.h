@@ -22,10 +22,8 @@ struct Svgd {
   bool virtual_bias;
 
   void check(const char* op, const Tensor& weight, c10::SymIntArrayRef output) const;
-  hatted::Changed changed(hatted::Mask asked) const {
-    return asked[1] ? hatted::Changed{second_moment} : hatted::Changed{};
-  }
-  hatted::Parameters gradients(hatted::Use& use) const;
+  hatted::ParameterGradients gradients(hatted::Use& use) const;
+  hatted::Changed changed() const { return {second_moment}; }
 };
 
 }  // namespace svgd

@@ -1,4 +1,4 @@
-// The CUDA kernels of docs/design.md behind plain pointers. Nothing here knows of tensors: virtual_grad.cpp does.
+// The CUDA kernels of docs/design.md behind plain pointers. Nothing here knows of tensors: second_moment.cpp does.
 //
 //     q = mean over outer and inner of (k g)^2;   r <- decay r + (1 - decay) q;   t = scale g / sqrt(r + eps)
 //

@@ -43,15 +43,18 @@ impl<M: Method> HattedLinear<M> {
         Ok(Self { ws, bs, layer })
     }
 
-    /// The output, for gradients of the kind that the [`Hatted`](super::Hatted) is set to.
+    /// The output. Its backward pass gives the weight the method's gradient, unless the method is switched off
+    /// ([`Hatted::set_enabled`](super::Hatted::set_enabled)).
     ///
     /// # Errors
-    /// As the operator of [`functional`](crate::functional), led by the layer's name.
+    /// [`Error::Shape`], [`Error::Kind`], [`Error::Device`], [`Error::Config`] and [`Error::Unsupported`] name the layer and the
+    /// argument; [`Error::OutOfMemory`]; [`Error::Torch`] for anything else that libtorch raises.
     pub fn f_forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.layer.forward(xs, &self.ws, self.bs.as_ref())
     }
 
-    /// Copies of the method's state, once the layer has had a forward pass with gradients.
+    /// Copies of the method's state, in the order of [`Method::STATE`], once the layer has had a forward pass with gradients or
+    /// has been loaded. No backward pass may run in another thread meanwhile: it changes the values that are being copied.
     pub fn state(&self) -> Option<Vec<Tensor>> {
         self.layer.state.begun()
     }

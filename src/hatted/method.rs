@@ -11,7 +11,8 @@ pub trait Sealed {}
 /// A method: what the layers' backward passes do, and the state that they change. A type without values, which tells
 /// [`Hatted`](super::Hatted) and its layers what they are: [`Svgd`](crate::Svgd) is `Hatted<SvgdMethod>`.
 ///
-/// Its operators are those of the C++ struct of the same name: `Operator<Layer, Method>` in `cpp/hatted/`.
+/// Its operators are those of its C++ struct, `Operator<Layer, Method>` in `cpp/hatted/`; `tests/counter` is one with nothing
+/// in it. The trait may change with any release: it is not yet for other crates.
 pub trait Method: Sealed + fmt::Debug + Send + Sync + Sized + 'static {
     /// The settings that the user gives.
     type Config: Copy + fmt::Debug + Send;
@@ -29,11 +30,11 @@ pub trait Method: Sealed + fmt::Debug + Send + Sync + Sized + 'static {
     /// [`Error::Config`](crate::Error::Config), which names the setting.
     fn validate(config: &Self::Config) -> Result<()>;
 
-    /// A layer's state before this pass, its first: one tensor for each name of [`STATE`](Self::STATE). Where the pass cannot
-    /// be made at all, any state will do: the operator says what is wrong.
+    /// A layer's state before this pass, its first: a tensor for each name of [`STATE`](Self::STATE), of this kind and on this
+    /// device. Zeros, since a reset sets to zero what is there, and what is all zeros counts as none.
     ///
     /// # Errors
-    /// Of the sizes of the pass, or of memory.
+    /// Of the tensors of the pass, in the operator's words, or of memory.
     fn zeros(config: &Self::Config, pass: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>>;
 
     /// Whether the tensor of this number, out of a file, may be the state of such a layer: or what was expected, and what
@@ -109,10 +110,16 @@ impl Pass<'_> {
 
     /// The number of samples: the images, or the rows of a matrix product. What cannot be an input counts as one.
     pub fn samples(&self) -> i64 {
-        match (self.geometry, self.xs.size().as_slice()) {
-            (Geometry::Linear, [leading @ .., _]) => leading.iter().product(),
-            (Geometry::Conv2D(_), [n, _, _, _]) => *n,
-            _ => 1,
+        let size = self.xs.size();
+        match self.geometry {
+            Geometry::Linear => size.split_last().map_or(1, |(_, leading)| leading.iter().product()),
+            Geometry::Conv2D(_) => {
+                if let [n, _, _, _] = size[..] {
+                    n
+                } else {
+                    1
+                }
+            }
         }
     }
 }

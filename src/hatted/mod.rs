@@ -127,7 +127,7 @@ impl<M: Method> Hatted<M> {
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the file cannot be written; [`Error::State`](crate::Error::State) for a layer
-    /// with a name that the format keeps for itself (`__metadata__`), or that is not the only one to mean what it says there.
+    /// with the name `__metadata__`, which the format keeps for itself.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         lock(&self.shared.registry).save(path.as_ref())
     }

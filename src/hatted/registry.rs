@@ -37,7 +37,7 @@ const RESERVED_NAME: &str = "__metadata__";
 
 impl<M: Method> Registry<M> {
     /// Refuses a name that a layer of another `VarStore` has: in a file the two would be told apart by the order of their
-    /// making alone. `again` says that the new layer's own `VarStore` has the name already.
+    /// making alone. `again` says that the new layer's own `VarStore` has a layer of the name already.
     pub(super) fn check_name(&self, name: &str, again: bool) -> Result<()> {
         let taken = self.by_name.get(name).is_some_and(|layer| layer.strong_count() > 0);
         if !taken || again {
@@ -51,8 +51,7 @@ impl<M: Method> Registry<M> {
         )))
     }
 
-    /// Adds the layer that `make` makes of its name. A second one of the same name in one `VarStore` is `NAME__1`, as tch
-    /// numbers its variables.
+    /// Adds the layer that `make` makes of its name. A second one of the same name in one `VarStore` is `NAME__1`.
     pub(super) fn register(
         &mut self,
         name: &str,
@@ -92,17 +91,13 @@ impl<M: Method> Registry<M> {
             };
             for (key, tensor) in keys(&layer).into_iter().zip(serialized) {
                 // What is written must be read again.
-                let refused = |reason: &str| {
-                    Err(Error::state(
-                        path,
-                        format!("layer '{name}': expected another name, since {reason}; rename the layer"),
-                    ))
-                };
                 if key == RESERVED_NAME {
-                    return refused("safetensors keeps this one for itself");
-                }
-                if tensors.contains_key(&key) {
-                    return refused(&format!("another layer's state is '{key}' in the file too"));
+                    return Err(Error::state(
+                        path,
+                        format!(
+                            "layer '{name}': expected another name, since safetensors keeps this one for itself; rename the layer"
+                        ),
+                    ));
                 }
                 tensors.insert(key, tensor);
             }
@@ -182,7 +177,12 @@ fn parse<'a, M: Method>(
     };
     let parse_layer = |(&name, layer): (&&'a str, &Arc<Layer<M>>)| {
         let tensors = keys(layer).into_iter().enumerate().map(|(index, key)| parse_tensor(layer, index, &key));
-        Ok((name, tensors.collect::<Result<Option<Vec<_>>>>()?))
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        let begun = tensors.iter().flatten().count();
+        if begun != 0 && begun != tensors.len() {
+            return Err(error(format!("layer '{name}': expected all of its state, got a part; the file is damaged")));
+        }
+        Ok((name, (begun != 0).then(|| tensors.into_iter().flatten().collect())))
     };
     live.iter().filter(|(_, layer)| is_stored(layer)).map(parse_layer).collect()
 }
@@ -221,7 +221,7 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".svgd-").suffix(".tmp");
+    builder.prefix(".tch-svgd-").suffix(".tmp");
     #[cfg(unix)]
     {
         // As any new file: tempfile's own choice is readable by its owner alone.

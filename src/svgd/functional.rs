@@ -60,7 +60,7 @@ pub fn linear(
     hyperparameters: Hyperparameters,
 ) -> Result<Tensor> {
     let bias = bias_or_undefined("svgd::linear", bias)?;
-    Ok(take(ffi::linear(lend(input), lend(weight), lend(&bias), lend(second_moment), &hyperparameters)?))
+    Ok(take(ffi::svgd_linear(lend(input), lend(weight), lend(&bias), lend(second_moment), &hyperparameters)?))
 }
 
 /// A 2-D convolution whose backward pass gives `weight` the virtual gradient.
@@ -98,7 +98,14 @@ pub fn conv2d(
     hyperparameters: Hyperparameters,
 ) -> Result<Tensor> {
     let bias = bias_or_undefined("svgd::conv2d", bias)?;
-    Ok(take(ffi::conv2d(lend(input), lend(weight), lend(&bias), lend(second_moment), &convolution, &hyperparameters)?))
+    Ok(take(ffi::svgd_conv2d(
+        lend(input),
+        lend(weight),
+        lend(&bias),
+        lend(second_moment),
+        &convolution,
+        &hyperparameters,
+    )?))
 }
 
 /// The virtual gradient `t = scale·g / √(r + eps)` of the gradient `g` = `grad_output`, after the update
@@ -125,7 +132,7 @@ pub fn conv2d(
 /// # Ok::<(), tch_svgd::Error>(())
 /// ```
 pub fn virtual_grad(grad_output: &Tensor, second_moment: &Tensor, hyperparameters: Hyperparameters) -> Result<Tensor> {
-    Ok(take(ffi::virtual_grad(lend(grad_output), lend(second_moment), &hyperparameters)?))
+    Ok(take(ffi::svgd_virtual_grad(lend(grad_output), lend(second_moment), &hyperparameters)?))
 }
 
 /// [`virtual_grad`] composed of libtorch's own operators: what runs on devices without a kernel of ours, and what the
@@ -136,7 +143,7 @@ pub fn virtual_grad_composed(
     second_moment: &Tensor,
     hyperparameters: Hyperparameters,
 ) -> Result<Tensor> {
-    Ok(take(ffi::virtual_grad_composed(lend(grad_output), lend(second_moment), &hyperparameters)?))
+    Ok(take(ffi::svgd_virtual_grad_composed(lend(grad_output), lend(second_moment), &hyperparameters)?))
 }
 
 /// The update of the second moment alone, as the layers whose virtual gradient is a scaling of rows make it; `scale` and
@@ -147,5 +154,5 @@ pub fn update_second_moment(
     second_moment: &Tensor,
     hyperparameters: Hyperparameters,
 ) -> Result<()> {
-    Ok(ffi::update_second_moment(lend(grad_output), lend(second_moment), &hyperparameters)?)
+    Ok(ffi::svgd_update_second_moment(lend(grad_output), lend(second_moment), &hyperparameters)?)
 }

@@ -6,6 +6,7 @@ pub mod functional;
 pub use config::{BatchGradient, Granularity, SvgdConfig};
 
 use crate::bridge::ffi;
+use crate::convert::lend;
 use crate::error::Result;
 use crate::hatted::{Geometry, Hatted, HattedConv2D, HattedLinear, Method, Pass, Settings, method::Sealed};
 use functional::Hyperparameters;
@@ -104,19 +105,20 @@ impl Method for SvgdMethod {
     /// A value for each output, or for each element of the output images: these in the images' order of memory, so that
     /// the backward pass reads both side by side.
     fn zeros(config: &SvgdConfig, pass: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>> {
-        let weight_size = pass.ws.size();
-        let zeros = match pass.geometry {
-            Geometry::Conv2D(convolution) if config.granularity == Granularity::Element && pass.xs.defined() => {
-                let size = ffi::conv2d_output_size(&batch_size(pass.xs), &weight_size, &convolution)?;
-                let [c, h, w] = [size[0], size[1], size[2]];
-                match is_channels_last(pass.xs) || is_channels_last(pass.ws) {
-                    true => Tensor::f_zeros([h, w, c], options)?.f_permute([2, 0, 1])?,
-                    false => Tensor::f_zeros([c, h, w], options)?,
-                }
-            }
-            _ => Tensor::f_zeros(weight_size.first().copied().unwrap_or(1), options)?,
+        let by_element = match pass.geometry {
+            Geometry::Linear => None,
+            Geometry::Conv2D(convolution) => (config.granularity == Granularity::Element).then_some(convolution),
         };
-        Ok(vec![zeros])
+        let Some(convolution) = by_element else {
+            let outputs = pass.ws.size().first().copied().unwrap_or(1);
+            return Ok(vec![Tensor::f_zeros(outputs, options)?]);
+        };
+        let images = ffi::conv2d_output("svgd::conv2d", lend(pass.xs), lend(pass.ws), &convolution)?;
+        let [c, h, w] = [images.size[0], images.size[1], images.size[2]];
+        Ok(vec![match images.channels_last {
+            true => Tensor::f_zeros([h, w, c], options)?.f_permute([2, 0, 1])?,
+            false => Tensor::f_zeros([c, h, w], options)?,
+        }])
     }
 
     fn check_loaded(
@@ -125,8 +127,10 @@ impl Method for SvgdMethod {
         _index: usize,
         tensor: &Tensor,
     ) -> std::result::Result<(), String> {
-        let by_element = matches!(geometry, Geometry::Conv2D(_)) && config.granularity == Granularity::Element;
-        let (expected, dimensions) = if by_element { ("[c_out, h_out, w_out]", 3) } else { ("[out]", 1) };
+        let (expected, dimensions) = match (geometry, config.granularity) {
+            (Geometry::Conv2D(_), Granularity::Element) => ("[c_out, h_out, w_out]", 3),
+            (Geometry::Conv2D(_), Granularity::Channel) | (Geometry::Linear, _) => ("[out]", 1),
+        };
         let size = tensor.size();
         if size.len() != dimensions || size.contains(&0) {
             return Err(format!(
@@ -156,20 +160,6 @@ impl Method for SvgdMethod {
     }
 }
 
-/// An image without a batch axis is a batch of one.
-fn batch_size(xs: &Tensor) -> Vec<i64> {
-    let mut size = xs.size();
-    if size.len() == 3 {
-        size.insert(0, 1);
-    }
-    size
-}
-
-/// Whether a convolution of it has a channels_last output.
-fn is_channels_last(tensor: &Tensor) -> bool {
-    tensor.dim() == 4 && !tensor.is_contiguous() && tensor.permute([0, 2, 3, 1]).is_contiguous()
-}
-
 /// What SVGD alone has.
 impl Hatted<SvgdMethod> {
     /// Sets the factor `s` of the virtual gradient, from the next forward pass on.
@@ -192,7 +182,8 @@ impl Hatted<SvgdMethod> {
 }
 
 impl HattedLinear<SvgdMethod> {
-    /// A copy of the second moment, `[out]`, once the layer has had a forward pass with gradients. No backward pass may run
+    /// A copy of the second moment, `[out]`, once the layer has had a forward pass with gradients or has been
+    /// loaded. No backward pass may run
     /// in another thread meanwhile: it changes the values that are being copied.
     pub fn second_moment(&self) -> Option<Tensor> {
         self.state()?.pop()
@@ -201,7 +192,7 @@ impl HattedLinear<SvgdMethod> {
 
 impl HattedConv2D<SvgdMethod> {
     /// A copy of the second moment, `[c_out, h_out, w_out]` or `[c_out]`, once the layer has had a forward pass with
-    /// gradients. No backward pass may run in another thread meanwhile: it changes the values that are being copied.
+    /// gradients or has been loaded. No backward pass may run in another thread meanwhile: it changes the values that are being copied.
     pub fn second_moment(&self) -> Option<Tensor> {
         self.state()?.pop()
     }

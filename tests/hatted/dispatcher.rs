@@ -4,7 +4,7 @@ use crate::common::*;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 use tch_svgd::functional::{self, Convolution, Hyperparameters};
-use tch_svgd::testing::to_meta;
+use tch_svgd::testing::{operators, to_meta};
 
 /// Every schema to the letter: models that Python has saved, and callers of the dispatcher, know them.
 const SCHEMAS: [&str; 8] = [
@@ -30,6 +30,29 @@ const SCHEMAS: [&str; 8] = [
 fn schemas_are_those_of_the_contract() {
     let info = tch_svgd::build_info().unwrap();
     assert_eq!(info.operators.iter().map(|op| &op.schema[..]).collect::<Vec<_>>(), SCHEMAS);
+}
+
+/// What the mechanism puts together for a method with two changing tensors.
+#[test]
+fn schemas_of_a_method_are_those_of_its_layers_and_its_own_arguments() {
+    let operators = operators("counter").unwrap();
+    let expected = [
+        "counter::_conv2d_backward(Tensor grad_output, Tensor input, Tensor weight, Tensor(a!) passes, Tensor(b!) sums, \
+         SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups, bool formed, bool fails, bool[3] \
+         output_mask) -> (Tensor, Tensor, Tensor)",
+        "counter::_linear_backward(Tensor grad_output, Tensor input, Tensor? weight, Tensor(a!) passes, Tensor(b!) sums, \
+         bool formed, bool fails, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
+        "counter::conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor passes, Tensor sums, SymInt[2] stride, SymInt[2] \
+         padding, SymInt[2] dilation, SymInt groups, bool formed, bool fails) -> Tensor",
+        "counter::linear(Tensor input, Tensor weight, Tensor? bias, Tensor passes, Tensor sums, bool formed, bool fails) -> \
+         Tensor",
+    ];
+    assert_eq!(operators.iter().map(|op| &op.schema[..]).collect::<Vec<_>>(), expected);
+    for op in operators {
+        let backward = ["CompositeExplicitAutograd", "Meta", "Autograd"];
+        let autocast = if op.name.contains("::_") { &[][..] } else { &["AutocastCPU", "AutocastCUDA"] };
+        assert_eq!(op.dispatch_keys, [&backward[..], autocast].concat(), "{}", op.name);
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! What is saved, and that training goes on from it to the bit.
 
 use crate::common::*;
+use counter::Counter;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
+use tch_svgd::hatted::Hatted;
 use tch_svgd::{Error, Granularity, Layers, Plain, Svgd, SvgdConfig, SvgdConv2D, SvgdLinear};
 
 #[derive(Debug)]
@@ -549,4 +551,43 @@ fn a_file_of_version_0_1_is_read_and_written_alike() {
     let again = folder.path().join("again.safetensors");
     kinds.svgd.save(&again).unwrap();
     assert!(std::fs::read(&again).unwrap() == std::fs::read(&path).unwrap(), "the files differ");
+}
+
+#[test]
+fn several_tensors_of_a_layer_are_stored_under_its_name_and_all_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let layer = || {
+        let hatted = Hatted::<Counter>::new(counter::Config::default()).unwrap();
+        let vs = nn::VarStore::new(Device::Cpu);
+        let fc = seeded(1, || hatted.linear(vs.root() / "fc", 5, 3, Default::default()));
+        (hatted, fc)
+    };
+    let (hatted, fc) = layer();
+    fc.forward(&noise(1, &[4, 5], Kind::Float)).square().mean(None).backward();
+    hatted.save(&path).unwrap();
+    let tensors = Tensor::read_safetensors(&path).unwrap();
+    let names: BTreeMap<_, _> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.size())).collect();
+    assert_eq!(names, BTreeMap::from([("fc.passes", vec![1]), ("fc.sums", vec![3])]));
+
+    let (resumed, again) = layer();
+    resumed.load(&path).unwrap();
+    for (a, b) in fc.state().unwrap().iter().zip(&again.state().unwrap()) {
+        assert_same_bits(a, b, "loaded");
+    }
+
+    // Half of it is no state.
+    let damaged = |data: &[f32], name: &str| {
+        let bytes: Vec<u8> = data.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let one = 1f32.to_le_bytes();
+        let view =
+            |shape: Vec<usize>, bytes| safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, bytes);
+        let views = [("fc.passes", view(vec![1], &one[..])), (name, view(vec![data.len()], &bytes[..]))];
+        let views = views.map(|(name, view)| (name, view.unwrap()));
+        let metadata = std::collections::HashMap::from([("format".to_owned(), "counted passes".to_owned())]);
+        std::fs::write(&path, safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
+        layer().0.load(&path).unwrap_err().to_string()
+    };
+    assert!(damaged(&[], "fc.sums").contains("layer 'fc': expected all of its state, got a part"));
+    assert!(damaged(&[1.0, 2.0, 3.0], "fc.total").contains("the file lacks [\"fc\"]"));
 }

@@ -234,6 +234,29 @@ fn frozen_weight_leaves_state_untouched() {
 }
 
 #[test]
+fn a_frozen_weight_keeps_no_input() {
+    // What no gradient needs may change before the backward pass, as in the original.
+    let (moment, kernel_moment) = (zeros(&[17], Kind::Float), zeros(&[5, 6, 6], Kind::Float));
+    let (bias, frozen) = (leaf(&noise(1, &[17], Kind::Float)), noise(3, &[17, 33], Kind::Float));
+    let hyper = Hyperparameters::default();
+    let mut input = noise(3, &[9, 33], Kind::Float);
+    let output = functional::linear(&input, &frozen, Some(&bias), &moment, hyper).unwrap();
+    let _ = input.fill_(0.0);
+    output.sum(Kind::Float).backward();
+    assert_eq!(bias.grad(), Tensor::full([17], 9.0, (Kind::Float, Device::Cpu)));
+
+    let (bias, kernel) = (leaf(&noise(1, &[5], Kind::Float)), noise(3, &[5, 3, 3, 3], Kind::Float));
+    let mut image = noise(3, &[2, 3, 8, 8], Kind::Float);
+    let output =
+        functional::conv2d(&image, &kernel, Some(&bias), &kernel_moment, Convolution::default(), hyper).unwrap();
+    let plain = image.conv2d(&kernel, Some(&bias), 1, 0, 1, 1);
+    let _ = image.fill_(0.0);
+    let gradient = |output: Tensor| Tensor::f_run_backward(&[output.sum(Kind::Float)], &[&bias], false, false);
+    // Whatever libtorch's own convolution does.
+    assert_eq!(gradient(output).is_ok(), gradient(plain).is_ok());
+}
+
+#[test]
 fn forward_mode_gives_the_plain_tangent_or_an_error() {
     let (input, direction) = (noise(3, &[9, 33], Kind::Float), noise(4, &[9, 33], Kind::Float));
     let (weight, moment) = (leaf(&noise(3, &[17, 33], Kind::Float)), zeros(&[17], Kind::Float));

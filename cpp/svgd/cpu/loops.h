@@ -1,4 +1,4 @@
-// The inner loops of the CPU kernels. loops.inc defines them once for each instruction set; virtual_grad.cpp picks
+// The inner loops of the CPU kernels. loops.inc defines them once for each instruction set; second_moment.cpp picks
 // the set at run time.
 //
 // These files include nothing of libtorch: what is compiled for AVX-512 must not define inline functions that the

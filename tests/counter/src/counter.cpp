@@ -6,43 +6,40 @@
 namespace counter {
 
 using hatted::Call;
+using hatted::optional;
+using hatted::symbolic;
 
-void Counter::check(const char* op, const at::Tensor& weight, c10::SymIntArrayRef /*output*/) const {
+void Counter::check(const char* op, const at::Tensor& weight, c10::SymIntArrayRef output) const {
   hatted::check_state(op, "passes", passes, weight);
+  hatted::check_state(op, "sums", sums, weight);
   HATTED_CHECK(ShapeError, passes.sym_numel() == 1, op, ": argument 'passes': expected one value, got shape ",
                passes.sym_sizes(), "; create it with zeros of that shape");
+  HATTED_CHECK(ShapeError, sums.sym_sizes() == output.slice(0, 1), op, ": argument 'sums': expected shape ",
+               output.slice(0, 1), ", got ", sums.sym_sizes(), "; create it with zeros of that shape");
 }
 
-hatted::Parameters Counter::gradients(hatted::Use& use) const {
+hatted::ParameterGradients Counter::gradients(hatted::Use& use) const {
   use.restore_on_error(passes);
+  use.restore_on_error(sums);
   passes.add_(1);
+  sums.add_(use.bias_gradient(use.grad_output));
   HATTED_CHECK(ConfigError, !fails, "counter: setting 'fails': expected false, got true; set it to false");
   return formed ? use.from(use.grad_output, /*with_bias=*/use.asked[2]) : use.plain();
 }
 
-namespace {
-
-hatted::OptionalTensor optional(const at::Tensor& tensor) {
-  return tensor.defined() ? hatted::OptionalTensor(tensor) : std::nullopt;
-}
-
-std::vector<c10::SymInt> symbolic(rust::Slice<const int64_t> pair) { return {pair.begin(), pair.end()}; }
-
-}  // namespace
-
 std::unique_ptr<at::Tensor> linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-                                   const at::Tensor& passes, bool formed, bool fails) {
+                                   const at::Tensor& passes, const at::Tensor& sums, bool formed, bool fails) {
   return std::make_unique<at::Tensor>(
-      Call<hatted::Linear, Counter>::forward(input, weight, optional(bias), passes, formed, fails));
+      Call<hatted::Linear, Counter>::forward(input, weight, optional(bias), passes, sums, formed, fails));
 }
 
 std::unique_ptr<at::Tensor> conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-                                   const at::Tensor& passes, rust::Slice<const int64_t> stride,
+                                   const at::Tensor& passes, const at::Tensor& sums, rust::Slice<const int64_t> stride,
                                    rust::Slice<const int64_t> padding, rust::Slice<const int64_t> dilation,
                                    int64_t groups, bool formed, bool fails) {
   return std::make_unique<at::Tensor>(
-      Call<hatted::Conv2d, Counter>::forward(input, weight, optional(bias), passes, symbolic(stride), symbolic(padding),
-                                             symbolic(dilation), groups, formed, fails));
+      Call<hatted::Conv2d, Counter>::forward(input, weight, optional(bias), passes, sums, symbolic(stride),
+                                             symbolic(padding), symbolic(dilation), groups, formed, fails));
 }
 
 }  // namespace counter

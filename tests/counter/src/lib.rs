@@ -1,5 +1,5 @@
 //! A method that does nothing, outside of the crate: its gradients are the plain ones, and its state counts the backward
-//! passes. `counter.h` is its half of C++, this file that of Rust, and there is nothing else.
+//! passes and adds up the gradients that came. `counter.h` is its half of C++, this file that of Rust, and there is nothing else.
 
 use tch::{Device, Kind, Tensor};
 use tch_svgd::Result;
@@ -20,6 +20,7 @@ mod ffi {
             weight: &Tensor,
             bias: &Tensor,
             passes: &Tensor,
+            sums: &Tensor,
             formed: bool,
             fails: bool,
         ) -> Result<UniquePtr<Tensor>>;
@@ -29,6 +30,7 @@ mod ffi {
             weight: &Tensor,
             bias: &Tensor,
             passes: &Tensor,
+            sums: &Tensor,
             stride: &[i64],
             padding: &[i64],
             dilation: &[i64],
@@ -58,18 +60,23 @@ impl Method for Counter {
 
     const NAME: &'static str = "Counter";
     const FORMAT: &'static str = "counted passes";
-    const STATE: &'static [&'static str] = &["passes"];
+    const STATE: &'static [&'static str] = &["passes", "sums"];
 
     fn validate(_: &Config) -> Result<()> {
         Ok(())
     }
 
-    fn zeros(_: &Config, _: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>> {
-        Ok(vec![Tensor::f_zeros([1], options)?])
+    fn zeros(_: &Config, pass: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>> {
+        let outputs = pass.ws.size().first().copied().unwrap_or(1);
+        Ok(vec![Tensor::f_zeros([1], options)?, Tensor::f_zeros(outputs, options)?])
     }
 
-    fn check_loaded(_: &Config, _: &Geometry, _: usize, tensor: &Tensor) -> std::result::Result<(), String> {
-        if tensor.numel() == 1 { Ok(()) } else { Err(format!("expected one value, got shape {:?}", tensor.size())) }
+    fn check_loaded(_: &Config, _: &Geometry, index: usize, tensor: &Tensor) -> std::result::Result<(), String> {
+        match (index, tensor.dim()) {
+            (0, 1) if tensor.numel() != 1 => Err(format!("expected one value, got shape {:?}", tensor.size())),
+            (_, 1) => Ok(()),
+            _ => Err(format!("expected one dimension, got shape {:?}", tensor.size())),
+        }
     }
 
     fn call(settings: &Settings<Config>, pass: &Pass<'_>, state: &[Tensor]) -> Result<Tensor> {
@@ -77,10 +84,20 @@ impl Method for Counter {
         let none = Tensor::new();
         let (xs, ws, bs) = (lend(pass.xs), lend(pass.ws), lend(pass.bs.unwrap_or(&none)));
         Ok(take(match pass.geometry {
-            Geometry::Linear => ffi::linear(xs, ws, bs, lend(&state[0]), formed, fails)?,
-            Geometry::Conv2D(Convolution { stride, padding, dilation, groups }) => {
-                ffi::conv2d(xs, ws, bs, lend(&state[0]), &stride, &padding, &dilation, groups, formed, fails)?
-            }
+            Geometry::Linear => ffi::linear(xs, ws, bs, lend(&state[0]), lend(&state[1]), formed, fails)?,
+            Geometry::Conv2D(Convolution { stride, padding, dilation, groups }) => ffi::conv2d(
+                xs,
+                ws,
+                bs,
+                lend(&state[0]),
+                lend(&state[1]),
+                &stride,
+                &padding,
+                &dilation,
+                groups,
+                formed,
+                fails,
+            )?,
             other => unimplemented!("{other:?}"),
         }))
     }

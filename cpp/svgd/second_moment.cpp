@@ -1,6 +1,6 @@
-// The operators of virtual_grad.h: their checks and calls, and their kernels for every device without one of ours,
+// The operators of second_moment.h: their checks and calls, and their kernels for every device without one of ours,
 // which are what the others are compared with.
-#include "virtual_grad.h"
+#include "second_moment.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty_like.h>

@@ -2,7 +2,7 @@
 //
 //     q = mean over the batch of (k g)^2;   r <- decay r + (1 - decay) q;   t = scale g / sqrt(r + eps)
 //
-// Each function is a dispatcher call: cpu/ has the CPU's kernels, cuda/svgd those of CUDA, and virtual_grad.cpp what
+// Each function is a dispatcher call: cpu/ has the CPU's kernels, cuda/svgd those of CUDA, and second_moment.cpp what
 // runs on every other device.
 #pragma once
 

@@ -10,7 +10,7 @@
 #include <torch/library.h>
 
 #include "../../cpp/svgd/flat_gradient.h"
-#include "../../cpp/svgd/virtual_grad.h"
+#include "../../cpp/svgd/second_moment.h"
 #include "kernels.h"
 
 namespace svgd::cuda {

@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <array>
 
-#include "../virtual_grad.h"
+#include "../second_moment.h"
 
 #include "../flat_gradient.h"
 #include "loops.h"
