@@ -73,17 +73,22 @@ fn small_steps(criterion: &mut Criterion, summary: &mut Summary) {
     // Several at a time: one is too short to be timed.
     const STEPS: usize = 20;
     let batch = Batch::mnist(32);
-    let mut trainers = [("mlp_svgd", Method::SvgdElement), ("mlp_sgd", Method::Sgd), ("mlp_adam", Method::Adam)]
-        .map(|(name, method)| (name, Trainer::mlp(method)));
+    let mut trainers = [
+        ("mlp_svgd", Method::SvgdElement),
+        ("mlp_sgd", Method::Sgd),
+        ("mlp_adam", Method::Adam),
+        ("mlp_nothing", Method::Nothing),
+    ]
+    .map(|(name, method)| (name, Trainer::mlp(method)));
     let routines = trainers.iter_mut().map(|(name, trainer)| {
         let routine: Box<dyn FnMut()> = Box::new(|| (0..STEPS).for_each(|_| trainer.step(&batch)));
         (*name, routine)
     });
     let Some(times) = in_turn(criterion, "train_step", "mlp_32", 0, routines.collect()) else { return };
-    for name in ["mlp_svgd", "mlp_adam"] {
+    for name in ["mlp_svgd", "mlp_adam", "mlp_nothing"] {
         summary.ratio(name, times.ratio(name, "mlp_sgd"));
     }
-    for name in ["mlp_sgd", "mlp_svgd", "mlp_adam"] {
+    for name in ["mlp_sgd", "mlp_svgd", "mlp_adam", "mlp_nothing"] {
         summary.fact(&format!("{name}/microseconds"), times.median(name) * 1e6 / STEPS as f64, "us");
     }
 }

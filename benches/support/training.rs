@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each bench uses its own part
 
 use crate::support::{Times, device, in_turn, synchronize};
+use counter::Counter;
 use criterion::Criterion;
 use models::Model;
 use models::mlp::Mlp;
@@ -9,6 +10,7 @@ use models::resnet20::ResNet20;
 use std::time::{Duration, Instant};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Kind, Tensor};
+use tch_svgd::hatted::Hatted;
 use tch_svgd::{Granularity, Plain, Svgd, SvgdConfig};
 
 #[path = "../../examples/support/models/mod.rs"]
@@ -28,10 +30,12 @@ pub enum Method {
     Adam,
     SvgdElement,
     SvgdChannel,
+    /// Layers of a method that does nothing: what the mechanism itself takes.
+    Nothing,
 }
 
 impl Method {
-    pub const ALL: [Method; 4] = [Method::SvgdElement, Method::SvgdChannel, Method::Sgd, Method::Adam];
+    pub const ALL: [Method; 5] = [Method::SvgdElement, Method::SvgdChannel, Method::Sgd, Method::Adam, Method::Nothing];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -39,6 +43,7 @@ impl Method {
             Method::Adam => "adam",
             Method::SvgdElement => "svgd_element",
             Method::SvgdChannel => "svgd_channel",
+            Method::Nothing => "nothing",
         }
     }
 
@@ -46,25 +51,31 @@ impl Method {
         match self {
             Method::SvgdElement => Some(Granularity::Element),
             Method::SvgdChannel => Some(Granularity::Channel),
-            Method::Sgd | Method::Adam => None,
+            Method::Sgd | Method::Adam | Method::Nothing => None,
         }
     }
+}
+
+fn nothing() -> Hatted<Counter> {
+    Hatted::new(counter::Config::default()).unwrap()
 }
 
 impl Trainer {
     /// ResNet-20 with `width` times its channels.
     pub fn resnet20(method: Method, width: i64) -> Self {
-        Self::new(method, |svgd, p| match svgd {
-            Some(svgd) => Box::new(ResNet20::of_width(svgd, p, 10, width)),
-            None => Box::new(ResNet20::of_width(&Plain, p, 10, width)),
+        Self::new(method, |svgd, p| match (svgd, method) {
+            (Some(svgd), _) => Box::new(ResNet20::of_width(svgd, p, 10, width)),
+            (None, Method::Nothing) => Box::new(ResNet20::of_width(&nothing(), p, 10, width)),
+            (None, _) => Box::new(ResNet20::of_width(&Plain, p, 10, width)),
         })
     }
 
     /// The paper's multilayer perceptron.
     pub fn mlp(method: Method) -> Self {
-        Self::new(method, |svgd, p| match svgd {
-            Some(svgd) => Box::new(Mlp::new(svgd, p, 10)),
-            None => Box::new(Mlp::new(&Plain, p, 10)),
+        Self::new(method, |svgd, p| match (svgd, method) {
+            (Some(svgd), _) => Box::new(Mlp::new(svgd, p, 10)),
+            (None, Method::Nothing) => Box::new(Mlp::new(&nothing(), p, 10)),
+            (None, _) => Box::new(Mlp::new(&Plain, p, 10)),
         })
     }
 
@@ -76,7 +87,7 @@ impl Trainer {
             .map(|granularity| Svgd::new(SvgdConfig { scale: 0.01, granularity, ..Default::default() }).unwrap());
         let model = model(svgd.as_ref(), &parameters.root());
         let optimizer = match method {
-            Method::Sgd => nn::Sgd::default().build(&parameters, 0.1),
+            Method::Sgd | Method::Nothing => nn::Sgd::default().build(&parameters, 0.1),
             Method::Adam => nn::Adam::default().build(&parameters, 1e-3),
             Method::SvgdElement | Method::SvgdChannel => nn::Sgd::default().build(&parameters, 0.5),
         };
@@ -108,7 +119,7 @@ impl Trainer {
     pub fn state_bytes(&self, method: Method) -> usize {
         let parameters: usize = self.parameters.trainable_variables().iter().map(|t| t.numel() * 4).sum();
         match method {
-            Method::Sgd => 0,
+            Method::Sgd | Method::Nothing => 0,
             Method::Adam => 2 * parameters,
             Method::SvgdElement | Method::SvgdChannel => self.svgd.as_ref().map_or(0, Svgd::state_bytes),
         }
