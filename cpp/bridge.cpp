@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "hatted/call.h"
+#include "hatted/checks.h"
 #include "hatted/convolution.h"
 #include "hatted/linear.h"
 #include "svgd/method.h"
@@ -66,8 +67,12 @@ Images conv2d_output(rust::Str op, const at::Tensor& input, const at::Tensor& we
   const auto stride = symbolic(c.stride), padding = symbolic(c.padding), dilation = symbolic(c.dilation);
   const Conv2d layer{stride, padding, dilation, c.groups};
   const auto batch = input.defined() && Conv2d::lacks_batch(input) ? input.unsqueeze(0) : input;
+  // Not whether the two are of one kind: autocast may be about to cast them.
+  const auto name = std::string(op);
+  check_tensor(name.c_str(), "weight", weight);
+  check_tensor(name.c_str(), "input", batch);
   Images images;
-  for (const auto& size : layer.check(std::string(op).c_str(), batch, weight, std::nullopt)) {
+  for (const auto& size : layer.output_size(name.c_str(), batch.sym_sizes(), weight.sym_sizes())) {
     images.size.push_back(size.expect_int());
   }
   images.channels_last = Conv2d::format(batch, weight) == at::MemoryFormat::ChannelsLast;

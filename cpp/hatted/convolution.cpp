@@ -24,11 +24,8 @@ const std::array<c10::SymInt, 2> kNoOutputPadding{0, 0};
 
 }  // namespace
 
-std::vector<c10::SymInt> Conv2d::check(const char* op, const Tensor& input_tensor, const Tensor& weight_tensor,
-                                       const OptionalTensor& bias) const {
-  check_tensor(op, "weight", weight_tensor);
-  check_same(op, "input", input_tensor, "weight", weight_tensor);
-  const auto input = input_tensor.sym_sizes(), weight = weight_tensor.sym_sizes();
+std::vector<c10::SymInt> Conv2d::output_size(const char* op, c10::SymIntArrayRef input,
+                                             c10::SymIntArrayRef weight) const {
   HATTED_CHECK(ShapeError, weight.size() == 4, op, ": argument 'weight': expected 4 dimensions ",
                "[c_out, c_in / groups, h, w], got ", weight, "; reshape the weight");
   HATTED_CHECK(ShapeError, weight[2] >= 1 && weight[3] >= 1, op,
@@ -56,7 +53,15 @@ std::vector<c10::SymInt> Conv2d::check(const char* op, const Tensor& input_tenso
                  "), got ", padded, " from shape ", input, "; enlarge the image or its padding");
     size.push_back((padded - kernel) / stride[axis] + 1);
   }
-  check_bias(op, bias, weight_tensor);
+  return size;
+}
+
+std::vector<c10::SymInt> Conv2d::check(const char* op, const Tensor& input, const Tensor& weight,
+                                       const OptionalTensor& bias) const {
+  check_tensor(op, "weight", weight);
+  check_same(op, "input", input, "weight", weight);
+  auto size = output_size(op, input.sym_sizes(), weight.sym_sizes());
+  check_bias(op, bias, weight);
   return size;
 }
 

@@ -22,6 +22,8 @@ struct Conv2d {
   // Returns the size of a sample's output, [c_out, h_out, w_out].
   std::vector<c10::SymInt> check(const char* op, const Tensor& input, const Tensor& weight,
                                  const OptionalTensor& bias) const;
+  // The same by sizes alone.
+  std::vector<c10::SymInt> output_size(const char* op, c10::SymIntArrayRef input, c10::SymIntArrayRef weight) const;
   // The order of what the passes give, on every device: channels_last where input or weight is.
   static at::MemoryFormat format(const Tensor& input, const Tensor& weight);
   // tch's and PyTorch's own operator.

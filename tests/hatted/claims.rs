@@ -419,15 +419,18 @@ fn forward_mode_gives_the_plain_tangent_or_an_error<M: Tried>() {
 fn autocast_casts_the_values_and_leaves_the_state_in_float<M: Tried>() {
     with_every_config::<M>(|name, config| {
         let layers = Layers::<M>::new(config);
-        let (rows, images) = (noise(3, &[9, 33], Kind::Float), noise(4, &[2, 3, 8, 8], Kind::Float));
+        // As of a first layer, and of one behind it, whose input has been cast already.
         let outputs = tch_svgd::autocast(Device::Cpu, Kind::BFloat16, || {
             let (linear, conv) = (&layers.linear, &layers.conv);
-            [
-                (linear.forward(&rows), rows.linear(&linear.ws, linear.bs.as_ref())),
-                (conv.forward(&images), images.conv2d(&conv.ws, conv.bs.as_ref(), 1, 0, 1, 1)),
-            ]
+            [Kind::BFloat16, Kind::Float].map(|kind| {
+                let (rows, images) = (noise(3, &[9, 33], kind), noise(4, &[2, 3, 8, 8], kind));
+                [
+                    (linear.forward(&rows), rows.linear(&linear.ws, linear.bs.as_ref())),
+                    (conv.forward(&images), images.conv2d(&conv.ws, conv.bs.as_ref(), 1, 0, 1, 1)),
+                ]
+            })
         });
-        for (hatted, original) in outputs.unwrap() {
+        for (hatted, original) in outputs.unwrap().into_iter().flatten() {
             assert_eq!(hatted.kind(), Kind::BFloat16);
             assert_same_bits(&hatted, &original, name);
             hatted.to_kind(Kind::Float).square().mean(None).backward();
