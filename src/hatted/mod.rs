@@ -56,7 +56,7 @@ impl<M: Method> Hatted<M> {
     /// Starts with no layers.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if a setting is out of its range.
+    /// [`Error::Config`] if a setting is out of its range.
     pub fn new(config: M::Config) -> Result<Self> {
         M::validate(&config)?;
         let settings = Settings { config, enabled: true, loss_scale: 1.0 };
@@ -85,7 +85,7 @@ impl<M: Method> Hatted<M> {
     /// As [`set_loss_scale`](Self::set_loss_scale).
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if `loss_scale` is not a finite number above 0.
+    /// [`Error::Config`] if `loss_scale` is not a finite number above 0.
     pub fn f_set_loss_scale(&self, loss_scale: f64) -> Result<()> {
         if !loss_scale.is_finite() || loss_scale <= 0.0 {
             return Err(Error::Config(format!(
@@ -126,7 +126,7 @@ impl<M: Method> Hatted<M> {
     /// another thread must not run meanwhile: it changes the values that are being written.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if the file cannot be written; [`Error::State`](crate::Error::State) for a layer
+    /// [`Error::Io`] if the file cannot be written; [`Error::State`] for a layer
     /// with the name `__metadata__`, which the format keeps for itself.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         lock(&self.shared.registry).save(path.as_ref())
@@ -153,7 +153,7 @@ impl<M: Method> Hatted<M> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if the file cannot be read, [`Error::State`](crate::Error::State) if it is
+    /// [`Error::Io`] if the file cannot be read, [`Error::State`] if it is
     /// damaged or belongs to other layers. The state is untouched then.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
         lock(&self.shared.registry).load(path.as_ref(), false).map(|_| ())
@@ -203,8 +203,8 @@ impl<M: Method> Hatted<M> {
     /// Makes a fully-connected layer with the names and the initialisation of [`tch::nn::linear`].
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for a dimension that is not positive, or a path that a
-    /// layer from another `VarStore` has; [`Error::Tch`](crate::Error::Tch).
+    /// [`Error::Config`] for a dimension that is not positive, or a path that a
+    /// layer from another `VarStore` has; [`Error::Tch`].
     pub fn f_linear<'a>(
         &self,
         vs: impl Borrow<nn::Path<'a>>,
@@ -233,8 +233,8 @@ impl<M: Method> Hatted<M> {
     /// Makes a 2-D convolution with the names and the initialisation of [`tch::nn::conv2d`].
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for a size or setting out of its range, or a path that
-    /// a layer from another `VarStore` has; [`Error::Tch`](crate::Error::Tch).
+    /// [`Error::Config`] for a size or setting out of its range, or a path that
+    /// a layer from another `VarStore` has; [`Error::Tch`].
     pub fn f_conv2d<'a>(
         &self,
         vs: impl Borrow<nn::Path<'a>>,
@@ -277,8 +277,8 @@ impl<M: Method> Hatted<M> {
     /// the initialisation of [`tch::nn::conv`].
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for a size or setting out of its range, or a path that
-    /// a layer from another `VarStore` has; [`Error::Tch`](crate::Error::Tch).
+    /// [`Error::Config`] for a size or setting out of its range, or a path that
+    /// a layer from another `VarStore` has; [`Error::Tch`].
     pub fn f_conv<'a>(
         &self,
         vs: impl Borrow<nn::Path<'a>>,
