@@ -12,11 +12,11 @@ use std::process::Command;
 
 const SOURCES: &[&str] = &[
     "cpp/bridge.cpp",
+    "cpp/hatted/autocast.cpp",
     "cpp/hatted/autograd.cpp",
     "cpp/hatted/checks.cpp",
     "cpp/hatted/convolution.cpp",
     "cpp/hatted/linear.cpp",
-    "cpp/hatted/operator.cpp",
     "cpp/svgd/cpu/second_moment.cpp",
     "cpp/svgd/library.cpp",
     "cpp/svgd/method.cpp",
@@ -56,10 +56,13 @@ fn main() {
     }
 }
 
+fn out_dir() -> PathBuf {
+    std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR").into()
+}
+
 /// For src/tch_series.rs.
 fn write_series_code(code: &str) {
-    let folder = std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
-    std::fs::write(Path::new(&folder).join("tch_series.rs"), code).expect("OUT_DIR can be written");
+    std::fs::write(out_dir().join("tch_series.rs"), code).expect("OUT_DIR can be written");
 }
 
 fn build() -> Result<(), String> {
@@ -85,7 +88,7 @@ fn build() -> Result<(), String> {
     let with_cuda = std::env::var_os("CARGO_FEATURE_CUDA").is_some();
     let cuda = if with_cuda { Some(add_cuda(&mut cpp, &libtorch)?) } else { None };
     let sources = if with_cuda { [SOURCES, CUDA_SOURCES].concat() } else { SOURCES.to_vec() };
-    let archived = objects::objects(&cpp, &sources).and_then(|objects| {
+    let archived = objects::objects(&cpp, &sources, &out_dir()).and_then(|objects| {
         let mut library = cc::Build::new();
         if let Some(cuda) = &cuda {
             library.objects(&cuda.kernels);
@@ -132,7 +135,7 @@ fn compile_loops(libtorch: &libtorch::Libtorch) -> Result<(), String> {
             .flags(["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"])
             .opt_level(3)
             .debug(false);
-        objects::objects(&build, &[source])
+        objects::objects(&build, &[source], &out_dir())
             .and_then(|objects| cc::Build::new().cpp(true).objects(objects).try_compile(&format!("tch_svgd_{name}")))
             .map_err(|error| format!("{source} did not compile: {error}"))?;
     }

@@ -48,23 +48,46 @@ enum Maker<'a> {
     Svgd(&'a Svgd),
 }
 
-fn linear(maker: &Maker, p: nn::Path) -> Box<dyn Module> {
-    fn with<L: Layers>(layers: &L, p: nn::Path) -> Box<dyn Module> {
-        Box::new(layers.linear(p, 512, 512, Default::default()))
-    }
+fn linear(maker: &Maker, p: nn::Path, inputs: i64, outputs: i64) -> Box<dyn Module> {
     match maker {
-        Maker::Plain => with(&Plain, p),
-        Maker::Svgd(svgd) => with(*svgd, p),
+        Maker::Plain => Box::new(Plain.linear(p, inputs, outputs, Default::default())),
+        Maker::Svgd(svgd) => Box::new(svgd.linear(p, inputs, outputs, Default::default())),
     }
 }
 
 fn conv2d(maker: &Maker, p: nn::Path) -> Box<dyn Module> {
-    fn with<L: Layers>(layers: &L, p: nn::Path) -> Box<dyn Module> {
-        Box::new(layers.conv2d(p, 32, 32, 3, nn::ConvConfig { padding: 1, ..Default::default() }))
-    }
+    let config = nn::ConvConfig { padding: 1, ..Default::default() };
     match maker {
-        Maker::Plain => with(&Plain, p),
-        Maker::Svgd(svgd) => with(*svgd, p),
+        Maker::Plain => Box::new(Plain.conv2d(p, 32, 32, 3, config)),
+        Maker::Svgd(svgd) => Box::new(svgd.conv2d(p, 32, 32, 3, config)),
+    }
+}
+
+/// Passes of a small layer that are timed together: one is too short.
+const PASSES: usize = 200;
+
+/// A layer of the size that models have whose steps are mostly the calls of their operators.
+fn small(criterion: &mut Criterion, summary: &mut Summary) {
+    let make = |maker: &Maker, p: nn::Path| linear(maker, p, 128, 64);
+    let case = |granularity| Case::new(granularity, &[32, 128], &make);
+    let (svgd, tch) = (case(Some(Granularity::Element)), case(None));
+    for backward in [false, true] {
+        let passes = |case: &Case| {
+            for _ in 0..PASSES {
+                let output = case.forward();
+                if backward {
+                    case.backward(&output);
+                }
+            }
+        };
+        let name = format!("linear_32x128x64/{}", if backward { "forward_and_backward" } else { "forward" });
+        let routines: Vec<support::Routine> =
+            vec![("svgd", Box::new(|| passes(&svgd))), ("tch", Box::new(|| passes(&tch)))];
+        let Some(times) = in_turn(criterion, "layers", &name, 0, routines) else { continue };
+        summary.ratio(&name, times.ratio("svgd", "tch"));
+        for layer in ["svgd", "tch"] {
+            summary.fact(&format!("{name}/{layer}"), times.median(layer) * 1e6 / PASSES as f64, "us");
+        }
     }
 }
 
@@ -85,9 +108,10 @@ fn main() {
     let mut summary = Summary::new("layers");
     let linear_size: &[i64] = &[1024, 512];
     let conv2d_size: &[i64] = &[64, 32, 32, 32];
+    let square = |maker: &Maker, p: nn::Path| linear(maker, p, 512, 512);
     let linears = [
-        ("svgd", Case::new(Some(Granularity::Element), linear_size, &linear)),
-        ("tch", Case::new(None, linear_size, &linear)),
+        ("svgd", Case::new(Some(Granularity::Element), linear_size, &square)),
+        ("tch", Case::new(None, linear_size, &square)),
     ];
     let convolutions = [
         ("element", Case::new(Some(Granularity::Element), conv2d_size, &conv2d)),
@@ -106,6 +130,7 @@ fn main() {
             summary.ratio(&format!("conv2d_channel_{case}"), times.ratio("channel", "tch"));
         }
     }
+    small(&mut criterion, &mut summary);
     summary.write();
     criterion.final_summary();
 }

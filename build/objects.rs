@@ -4,22 +4,22 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The objects of `sources`, and of the files that `build` has already (those of cxx_build), compiled as it is set. One of
+/// The objects of `sources`, and of the files that `build` has already (those of cxx_build), compiled as it is set into `folder`. One of
 /// the last build serves again if its command was the same, and none of the files that it was made of, libtorch's headers
 /// included, has changed since.
-pub fn objects(build: &cc::Build, sources: &[&str]) -> Result<Vec<PathBuf>, cc::Error> {
+pub fn objects(build: &cc::Build, sources: &[&str], folder: &Path) -> Result<Vec<PathBuf>, cc::Error> {
     let mut build = build.clone();
-    build.flag("-MD"); // beside each object, the files that it was made of
+    build.out_dir(folder).flag("-MD"); // beside each object, the files that it was made of
     let command = format!("{:?}", build.get_compiler().to_command());
     let fixed: Vec<_> = build.get_files().map(Path::to_owned).collect();
     let (mut objects, mut stale) = (Vec::new(), Vec::new());
     for source in sources.iter().map(PathBuf::from) {
-        match made(&source, &command) {
+        match made(&source, folder, &command) {
             Some(object) => objects.push(object),
             None => stale.push(source),
         }
     }
-    let fixed_objects: Option<Vec<_>> = fixed.iter().map(|source| made(source, &command)).collect();
+    let fixed_objects: Option<Vec<_>> = fixed.iter().map(|source| made(source, folder, &command)).collect();
     match fixed_objects {
         Some(made) if stale.is_empty() => objects.extend(made),
         _ => {
@@ -27,7 +27,7 @@ pub fn objects(build: &cc::Build, sources: &[&str]) -> Result<Vec<PathBuf>, cc::
             let compiled = build.files(&stale).try_compile_intermediates()?;
             for (source, object) in fixed.iter().chain(&stale).zip(&compiled) {
                 let text = format!("{now}\n{}\n{command}", object.display());
-                std::fs::write(record(source), text).expect("OUT_DIR can be written");
+                std::fs::write(record(source, folder), text).expect("the folder of the objects can be written");
             }
             objects.extend(compiled);
         }
@@ -36,14 +36,13 @@ pub fn objects(build: &cc::Build, sources: &[&str]) -> Result<Vec<PathBuf>, cc::
 }
 
 /// Where it is kept when, as what and how a source was compiled.
-fn record(source: &Path) -> PathBuf {
-    let folder = std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
-    Path::new(&folder).join(format!("{}.made", source.display().to_string().replace('/', "-")))
+fn record(source: &Path, folder: &Path) -> PathBuf {
+    folder.join(format!("{}.made", source.display().to_string().replace('/', "-")))
 }
 
 /// The object of a source, if it is what compiling it now would make.
-fn made(source: &Path, command: &str) -> Option<PathBuf> {
-    let record = std::fs::read_to_string(record(source)).ok()?;
+fn made(source: &Path, folder: &Path, command: &str) -> Option<PathBuf> {
+    let record = std::fs::read_to_string(record(source, folder)).ok()?;
     let [time, object, with] = record.splitn(3, '\n').collect::<Vec<_>>().try_into().ok()?;
     let time: u128 = time.parse().ok()?;
     let unchanged = |path: &str| {

@@ -117,6 +117,8 @@ bool is_grad_enabled() { return at::GradMode::is_enabled(); }
 
 void backward(const at::Tensor& loss) { loss.backward(); }
 
+size_t identity(const at::Tensor& tensor) { return reinterpret_cast<size_t>(tensor.unsafeGetTensorImpl()); }
+
 std::unique_ptr<at::Tensor> to_meta(const at::Tensor& tensor) { return boxed(tensor.to(at::kMeta)); }
 
 namespace {

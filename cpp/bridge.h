@@ -79,6 +79,8 @@ std::unique_ptr<cuda::Graph> begin_cuda_graph(int64_t device);
 
 bool is_grad_enabled();
 void backward(const at::Tensor& loss);
+// The same for all handles of one tensor, and while it lives for no other.
+size_t identity(const at::Tensor& tensor);
 std::unique_ptr<at::Tensor> to_meta(const at::Tensor& tensor);
 // Counts the bytes of tensors that this thread, and what it starts, takes and gives back, and refuses those past the
 // limit; stop gives the highest count.

@@ -116,6 +116,7 @@ pub(crate) mod ffi {
 
         fn is_grad_enabled() -> Result<bool>;
         fn backward(loss: &Tensor) -> Result<()>;
+        fn identity(tensor: &Tensor) -> Result<usize>;
         fn to_meta(tensor: &Tensor) -> Result<UniquePtr<Tensor>>;
         fn start_memory_count(limit: i64) -> Result<()>;
         fn stop_memory_count() -> Result<i64>;

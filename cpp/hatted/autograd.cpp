@@ -1,3 +1,4 @@
+// The versions of changed tensors, and the node that refuses to be differentiated.
 #include "autograd.h"
 
 #include <c10/util/intrusive_ptr.h>

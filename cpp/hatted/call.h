@@ -28,28 +28,31 @@ template <class Layer, class Method, class... G, class... T, class... S>
 struct Call<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>> {
   using BackwardWeight = typename Layer::BackwardWeight;
 
-  // "svgd::linear", "svgd::_linear_backward".
-  static const std::string& name() {
-    static const auto name = std::string(Method::kNamespace) + "::" + Layer::kName;
-    return name;
+  // "svgd::linear", "_linear_backward", "svgd::_linear_backward".
+  static const std::string& op() {
+    static const auto op = std::string(Method::kNamespace) + "::" + Layer::kName;
+    return op;
   }
   static const std::string& backward_name() {
-    static const auto name = std::string(Method::kNamespace) + "::_" + Layer::kName + "_backward";
+    static const auto name = std::string("_") + Layer::kName + "_backward";
     return name;
+  }
+  static const std::string& backward_op() {
+    static const auto op = std::string(Method::kNamespace) + "::" + backward_name();
+    return op;
   }
 
   static Tensor forward(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, T... state,
                         G... geometry, S... settings) {
     using Signature = Tensor(const Tensor&, const Tensor&, const OptionalTensor&, T..., G..., S...);
-    static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name().c_str(), "").typed<Signature>();
+    static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(Call::op().c_str(), "").typed<Signature>();
     return op.call(input, weight, bias, state..., std::move(geometry)..., settings...);
   }
 
   static Gradients backward(const Tensor& grad_output, const Tensor& input, BackwardWeight weight, T... state,
                             G... geometry, S... settings, Mask asked) {
     using Signature = Gradients(const Tensor&, const Tensor&, BackwardWeight, T..., G..., S..., Mask);
-    static const auto op =
-        c10::Dispatcher::singleton().findSchemaOrThrow(backward_name().c_str(), "").typed<Signature>();
+    static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(backward_op().c_str(), "").typed<Signature>();
     return op.call(grad_output, input, weight, state..., std::move(geometry)..., settings..., asked);
   }
 };

@@ -1,3 +1,4 @@
+// The texts of the checks that every layer and method makes.
 #include "checks.h"
 
 #include <ATen/MemoryOverlap.h>

@@ -1,3 +1,4 @@
+// The convolution: its checks, its value and its gradients, as tch's and PyTorch's own has them.
 #include "convolution.h"
 
 #include <ATen/ops/conv2d.h>

@@ -1,3 +1,4 @@
+// The fully-connected layer: its checks, its value and its gradients, as tch's and PyTorch's own has them.
 #include "linear.h"
 
 #include <ATen/ops/linear.h>

@@ -11,28 +11,16 @@
 #include <torch/library.h>
 
 #include <array>
-#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "autocast.h"
 #include "autograd.h"
 #include "call.h"
 #include "method.h"
 
 namespace hatted {
-
-// Autocast of one device type, switched off while this lives.
-class Autocast {
- public:
-  explicit Autocast(c10::DeviceType device);
-  Tensor operator()(const Tensor& tensor) const;
-  OptionalTensor operator()(const OptionalTensor& tensor) const;
-
- private:
-  const c10::DeviceType device_;
-  const c10::impl::ExcludeDispatchKeyGuard off_;
-};
 
 // An argument out of a node of the graph, as the dispatcher takes it.
 template <class Argument>
@@ -66,8 +54,8 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
   static_assert(sizeof...(T) <= kStatePlaces.size());
   static constexpr bool kReadsWeight = std::is_same_v<BackwardWeight, const Tensor&>;
 
-  static const char* op() { return Call::name().c_str(); }
-  static const char* backward_op() { return Call::backward_name().c_str(); }
+  static const char* op() { return Call::op().c_str(); }
+  static const char* backward_op() { return Call::backward_op().c_str(); }
 
   // ---- Checks ----
 
@@ -235,8 +223,6 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
 
   // ---- Registration ----
 
-  static const char* unqualified(const char* op) { return op + std::strlen(Method::kNamespace) + 2; }
-
   static void define(torch::Library& m) {
     // The forward pass changes nothing: its schema is without the marks.
     std::string unmarked = Method::kState;
@@ -252,7 +238,7 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     };
     def(Layer::kName, {"Tensor input, Tensor weight, Tensor? bias", unmarked, Layer::kGeometry, Method::kSettings},
         "Tensor");
-    def(unqualified(backward_op()),
+    def(Call::backward_name(),
         {"Tensor grad_output, Tensor input", Layer::kBackwardWeight, Method::kState, Layer::kGeometry,
          Method::kSettings, "bool[3] output_mask"},
         "(Tensor, Tensor, Tensor)");
@@ -260,17 +246,17 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
 
   static void every_device(torch::Library& m) {
     m.impl(Layer::kName, &forward_kernel);
-    m.impl(unqualified(backward_op()), &backward_kernel);
+    m.impl(Call::backward_name().c_str(), &backward_kernel);
   }
   static void meta(torch::Library& m) {
     m.impl(Layer::kName, &forward_meta);
-    m.impl(unqualified(backward_op()), &backward_meta);
+    m.impl(Call::backward_name().c_str(), &backward_meta);
   }
   static void autograd(torch::Library& m) {
     m.impl(Layer::kName, &forward_autograd);
-    m.impl(unqualified(backward_op()), &backward_autograd);
+    m.impl(Call::backward_name().c_str(), &backward_autograd);
   }
-  static void in_place(torch::Library& m) { m.impl(unqualified(backward_op()), &backward_in_place); }
+  static void in_place(torch::Library& m) { m.impl(Call::backward_name().c_str(), &backward_in_place); }
   template <c10::DeviceType device>
   static void autocast(torch::Library& m) {
     m.impl(Layer::kName, &forward_autocast<device>);

@@ -1,3 +1,4 @@
+// SVGD's gradients: which of them are formed, of what, and when the second moment is updated.
 #include "method.h"
 
 #include "../hatted/checks.h"

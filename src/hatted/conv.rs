@@ -66,7 +66,7 @@ impl<M: Method> HattedConv2D<M> {
     /// Copies of the method's state, in the order of [`Method::STATE`], once the layer has had a forward pass with gradients or
     /// has been loaded. No backward pass may run in another thread meanwhile: it changes the values that are being copied.
     pub fn state(&self) -> Option<Vec<Tensor>> {
-        self.layer.state.begun()
+        self.layer.state.copies()
     }
 }
 

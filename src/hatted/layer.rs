@@ -4,6 +4,7 @@ use super::method::{Geometry, Method, Pass};
 use super::state::State;
 use super::{Shared, lock};
 use crate::bridge::ffi;
+use crate::convert::lend;
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor, nn};
@@ -12,6 +13,8 @@ use tch::{Device, Kind, Tensor, nn};
 pub(super) struct Layer<M: Method> {
     pub(super) name: String,
     pub(super) geometry: Geometry,
+    /// Of the weight in the `VarStore`, which tells this store from others.
+    pub(super) variable: usize,
     shared: Arc<Shared<M>>,
     pub(super) state: State,
 }
@@ -29,13 +32,14 @@ impl<M: Method> Layer<M> {
     ) -> Result<(Tensor, Option<Tensor>, Arc<Self>)> {
         let name = layer_name(vs);
         let named = |error: tch::TchError| Error::from(error).in_layer(&name);
-        let again = vs.get("weight").is_some();
-        lock(&shared.registry).check_name(&name, again)?;
+        let there = vs.get("weight").map(|weight| ffi::identity(lend(&weight))).transpose()?;
+        lock(&shared.registry).check_name(&name, there)?;
         // The order of tch: the same seed gives the same layer.
         let bs = bs_init.map(|init| vs.f_var("bias", &ws_size[..1], init).map_err(named)).transpose()?;
         let ws = vs.f_var("weight", ws_size, ws_init).map_err(named)?;
-        let layer = lock(&shared.registry).register(&name, again, |name| {
-            Arc::new(Self { name, geometry, shared: shared.clone(), state: State::default() })
+        let variable = ffi::identity(lend(&ws))?;
+        let layer = lock(&shared.registry).register(&name, there, |name| {
+            Arc::new(Self { name, geometry, variable, shared: shared.clone(), state: State::default() })
         })?;
         Ok((ws, bs, layer))
     }

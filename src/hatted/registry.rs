@@ -37,11 +37,11 @@ const RESERVED_NAME: &str = "__metadata__";
 
 impl<M: Method> Registry<M> {
     /// Refuses a name that a layer of another `VarStore` has: in a file the two would be told apart by the order of their
-    /// making alone. `again` says that the new layer's own `VarStore` has a layer of the name already.
-    pub(super) fn check_name(&self, name: &str, again: bool) -> Result<()> {
-        let taken = self.by_name.get(name).is_some_and(|layer| layer.strong_count() > 0);
-        if !taken || again {
-            return Ok(());
+    /// making alone. `there` is the weight that the new layer's own `VarStore` has under the name already.
+    pub(super) fn check_name(&self, name: &str, there: Option<usize>) -> Result<()> {
+        match self.by_name.get(name).and_then(Weak::upgrade) {
+            Some(layer) if there != Some(layer.variable) => {}
+            _ => return Ok(()),
         }
         let method = M::NAME;
         Err(Error::Config(format!(
@@ -55,10 +55,10 @@ impl<M: Method> Registry<M> {
     pub(super) fn register(
         &mut self,
         name: &str,
-        again: bool,
+        there: Option<usize>,
         make: impl FnOnce(String) -> Arc<Layer<M>>,
     ) -> Result<Arc<Layer<M>>> {
-        self.check_name(name, again)?;
+        self.check_name(name, there)?;
         self.by_name.retain(|_, layer| layer.strong_count() > 0);
         let numbered = |number| if number == 0 { name.to_owned() } else { format!("{name}__{number}") };
         let unique = (0..).map(numbered).find(|unique| !self.by_name.contains_key(unique)).unwrap_or_default();
@@ -84,11 +84,11 @@ impl<M: Method> Registry<M> {
     pub(super) fn save(&self, path: &Path) -> Result<()> {
         let mut tensors = BTreeMap::new();
         for (name, layer) in self.live() {
-            let serialized: Vec<_> = match layer.state.begun() {
-                Some(tensors) => tensors.iter().map(Serialized::new).collect::<Result<_>>()?,
-                // A layer without state is written too, as empty tensors: the file knows all layers.
-                None => M::STATE.iter().map(|_| Serialized::empty()).collect(),
-            };
+            let serialized =
+                layer.state.read(|tensors| tensors.iter().map(Serialized::new).collect::<Result<Vec<_>>>());
+            // A layer without state is written too, as empty tensors: the file knows all layers.
+            let serialized =
+                serialized.unwrap_or_else(|| Ok(M::STATE.iter().map(|_| Serialized::empty()).collect()))?;
             for (key, tensor) in keys(&layer).into_iter().zip(serialized) {
                 // What is written must be read again.
                 if key == RESERVED_NAME {

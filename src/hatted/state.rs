@@ -65,11 +65,14 @@ impl State {
         Ok(output)
     }
 
-    /// Copies of what there is to keep.
-    pub(super) fn begun(&self) -> Option<Vec<Tensor>> {
+    /// What `read` makes of what there is to keep.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&[Tensor]) -> T) -> Option<T> {
         let memory = lock(&self.memory);
-        let memory = memory.as_ref().filter(|memory| memory.has_begun())?;
-        Some(memory.tensors.iter().map(|tensor| tensor.detach().copy()).collect())
+        memory.as_ref().filter(|memory| memory.has_begun()).map(|memory| read(&memory.tensors))
+    }
+
+    pub(super) fn copies(&self) -> Option<Vec<Tensor>> {
+        self.read(|tensors| tensors.iter().map(|tensor| tensor.detach().copy()).collect())
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -7,4 +7,5 @@ mod versions;
 
 mod cuda_build;
 mod finding_libtorch;
+mod objects;
 mod pairs;

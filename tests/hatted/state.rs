@@ -221,6 +221,10 @@ fn layers_of_one_name_in_two_stores_are_refused() {
         assert!(text.contains(part), "{text}");
     }
     assert!(other.variables().is_empty(), "a layer that is refused leaves no variables");
+    // Nor does a plain layer of that name make the two stores one.
+    let third = nn::VarStore::new(Device::Cpu);
+    let _plain = seeded(1, || nn::linear(third.root() / "body", 4, 2, Default::default()));
+    svgd.f_linear(third.root() / "body", 4, 2, Default::default()).unwrap_err();
     // Another name, another Svgd, and a name that has become free.
     let linear = |svgd: &Svgd, path| seeded(1, || svgd.f_linear(path, 4, 2, Default::default())).unwrap();
     linear(&svgd, other.root() / "averaged" / "body");

@@ -1,5 +1,5 @@
-// Autocast, whose headers are for this file alone.
-#include "operator.h"
+// libtorch's header of autocast, one of its largest, is for this file alone.
+#include "autocast.h"
 
 #include <ATen/autocast_mode.h>
 
