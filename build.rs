@@ -17,10 +17,14 @@ const SOURCES: &[&str] = &[
     "cpp/hatted/checks.cpp",
     "cpp/hatted/convolution.cpp",
     "cpp/hatted/linear.cpp",
+    "cpp/hatted/patches.cpp",
     "cpp/svgd/cpu/second_moment.cpp",
     "cpp/svgd/library.cpp",
     "cpp/svgd/method.cpp",
     "cpp/svgd/second_moment.cpp",
+    "cpp/tso_alra/inverse_root.cpp",
+    "cpp/tso_alra/library.cpp",
+    "cpp/tso_alra/method.cpp",
 ];
 
 /// The inner loops of the CPU kernels, each with the flags of its instruction set. Which of them run is decided at run

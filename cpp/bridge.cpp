@@ -20,6 +20,8 @@
 #include "hatted/linear.h"
 #include "svgd/method.h"
 #include "svgd/second_moment.h"
+#include "tso_alra/inverse_root.h"
+#include "tso_alra/method.h"
 #include "tch-svgd/src/bridge.rs.h"
 
 // What a loader reads in the file (examples/torch_ops.py), since a PyTorch of another version lacks symbols that this
@@ -62,6 +64,34 @@ void svgd_update_second_moment(const at::Tensor& grad_output, const at::Tensor& 
                                const Hyperparameters& h) {
   svgd::update_second_moment(grad_output, second_moment, h.decay, h.gradient_scale);
 }
+
+std::unique_ptr<at::Tensor> tso_alra_linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                            const at::Tensor& input_factor, const at::Tensor& output_factor,
+                                            const at::Tensor& input_root, const at::Tensor& output_root,
+                                            const Preconditioning& p) {
+  return boxed(Call<Linear, tso_alra::TsoAlra>::forward(
+      input, weight, optional(bias), input_factor, output_factor, input_root, output_root, p.gamma, p.gradient_scale,
+      p.sum_positions, p.update, p.precondition, p.graft));
+}
+
+std::unique_ptr<at::Tensor> tso_alra_conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                            const at::Tensor& input_factor, const at::Tensor& output_factor,
+                                            const at::Tensor& input_root, const at::Tensor& output_root,
+                                            const Convolution& c, const Preconditioning& p) {
+  return boxed(Call<Conv2d, tso_alra::TsoAlra>::forward(
+      input, weight, optional(bias), input_factor, output_factor, input_root, output_root, symbolic(c.stride),
+      symbolic(c.padding), symbolic(c.dilation), c.groups, p.gamma, p.gradient_scale, p.sum_positions, p.update,
+      p.precondition, p.graft));
+}
+
+void tso_alra_inverse_roots(const std::vector<at::Tensor>& factors, const std::vector<at::Tensor>& roots, double eps,
+                            bool relative) {
+  tso_alra::inverse_roots(factors, roots, eps, relative);
+}
+
+std::unique_ptr<std::vector<at::Tensor>> tensor_list() { return std::make_unique<std::vector<at::Tensor>>(); }
+
+void append(std::vector<at::Tensor>& list, const at::Tensor& tensor) { list.push_back(tensor); }
 
 Images conv2d_output(rust::Str op, const at::Tensor& input, const at::Tensor& weight, const Convolution& c) {
   const auto stride = symbolic(c.stride), padding = symbolic(c.padding), dilation = symbolic(c.dilation);

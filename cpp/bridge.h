@@ -9,6 +9,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "../cuda/graph.h"
 #include "hatted/errors.h"
@@ -50,6 +51,7 @@ static void trycatch(Try&& call, Fail&& fail) noexcept try {
 namespace hatted::bridge {
 
 struct Hyperparameters;
+struct Preconditioning;
 struct Convolution;
 struct AutocastState;
 struct Images;
@@ -67,6 +69,22 @@ std::unique_ptr<at::Tensor> svgd_virtual_grad_composed(const at::Tensor& grad_ou
                                                        const Hyperparameters& hyperparameters);
 void svgd_update_second_moment(const at::Tensor& grad_output, const at::Tensor& second_moment,
                                const Hyperparameters& hyperparameters);
+
+std::unique_ptr<at::Tensor> tso_alra_linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                            const at::Tensor& input_factor, const at::Tensor& output_factor,
+                                            const at::Tensor& input_root, const at::Tensor& output_root,
+                                            const Preconditioning& preconditioning);
+std::unique_ptr<at::Tensor> tso_alra_conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                                            const at::Tensor& input_factor, const at::Tensor& output_factor,
+                                            const at::Tensor& input_root, const at::Tensor& output_root,
+                                            const Convolution& convolution, const Preconditioning& preconditioning);
+void tso_alra_inverse_roots(const std::vector<at::Tensor>& factors, const std::vector<at::Tensor>& roots, double eps,
+                            bool relative);
+
+// Empty, for append to fill.
+std::unique_ptr<std::vector<at::Tensor>> tensor_list();
+void append(std::vector<at::Tensor>& list, const at::Tensor& tensor);
+
 // What the convolution of `op` gives for a sample.
 Images conv2d_output(rust::Str op, const at::Tensor& input, const at::Tensor& weight, const Convolution& convolution);
 

@@ -25,6 +25,29 @@ pub(crate) mod ffi {
         pub virtual_bias: bool,
     }
 
+    /// The scalar arguments of TSO-ALRA's operators.
+    ///
+    /// ```
+    /// use tch_svgd::functional::tso_alra::Preconditioning;
+    /// let statistics_only = Preconditioning { precondition: false, ..Default::default() };
+    /// assert!(statistics_only.update);
+    /// ```
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Preconditioning {
+        /// `γ`: the share of a new second moment in its average. In (0, 1].
+        pub gamma: f64,
+        /// `k`: the factor of the gradient inside `B`, and nowhere else; 0 or less means the batch size.
+        pub gradient_scale: f64,
+        /// Whether `A` is summed over the positions of an image, instead of averaged.
+        pub sum_positions: bool,
+        /// Whether a backward pass updates `A` and `B`.
+        pub update: bool,
+        /// Whether the gradient is put between the roots; it is the plain one otherwise.
+        pub precondition: bool,
+        /// Whether a preconditioned gradient is made as long as the plain one.
+        pub graft: bool,
+    }
+
     /// The geometry of a convolution; pairs are (height, width).
     ///
     /// ```
@@ -101,6 +124,40 @@ pub(crate) mod ffi {
             second_moment: &Tensor,
             hyperparameters: &Hyperparameters,
         ) -> Result<()>;
+
+        #[allow(clippy::too_many_arguments)]
+        fn tso_alra_linear(
+            input: &Tensor,
+            weight: &Tensor,
+            bias: &Tensor,
+            input_factor: &Tensor,
+            output_factor: &Tensor,
+            input_root: &Tensor,
+            output_root: &Tensor,
+            preconditioning: &Preconditioning,
+        ) -> Result<UniquePtr<Tensor>>;
+        #[allow(clippy::too_many_arguments)]
+        fn tso_alra_conv2d(
+            input: &Tensor,
+            weight: &Tensor,
+            bias: &Tensor,
+            input_factor: &Tensor,
+            output_factor: &Tensor,
+            input_root: &Tensor,
+            output_root: &Tensor,
+            convolution: &Convolution,
+            preconditioning: &Preconditioning,
+        ) -> Result<UniquePtr<Tensor>>;
+        fn tso_alra_inverse_roots(
+            factors: &CxxVector<Tensor>,
+            roots: &CxxVector<Tensor>,
+            eps: f64,
+            relative: bool,
+        ) -> Result<()>;
+
+        fn tensor_list() -> Result<UniquePtr<CxxVector<Tensor>>>;
+        fn append(list: Pin<&mut CxxVector<Tensor>>, tensor: &Tensor) -> Result<()>;
+
         fn conv2d_output(op: &str, input: &Tensor, weight: &Tensor, convolution: &Convolution) -> Result<Images>;
 
         fn enter_autocast(cuda: bool, half: bool) -> Result<AutocastState>;

@@ -39,7 +39,7 @@ pub struct Operator {
 }
 
 /// Those of our methods.
-const NAMESPACES: [&str; 1] = ["svgd"];
+const NAMESPACES: [&str; 2] = ["svgd", "tso_alra"];
 
 /// Describes this build.
 ///

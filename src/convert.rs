@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::bridge::ffi;
+use crate::error::{Error, Result};
 use cxx::UniquePtr;
 use tch::Tensor;
 
@@ -17,4 +18,15 @@ pub fn take(tensor: UniquePtr<ffi::Tensor>) -> Tensor {
     // SAFETY: the bridge makes its results with `std::make_unique<at::Tensor>`, so the pointer came from `new` and is
     // not null. `into_raw` gives up the ownership, which tch takes: it calls `delete` on the same type.
     unsafe { Tensor::from_ptr(tensor.into_raw().cast::<torch_sys::C_tensor>()) }
+}
+
+/// An undefined tensor is what the bridge takes for no bias; a caller's undefined bias is a mistake.
+pub(crate) fn bias_or_undefined(op: &str, bias: Option<&Tensor>) -> Result<Tensor> {
+    match bias {
+        Some(bias) if !bias.defined() => Err(Error::Config(format!(
+            "{op}: argument 'bias': expected a tensor or none, got an undefined tensor; pass None for no bias"
+        ))),
+        Some(bias) => Ok(bias.shallow_clone()),
+        None => Ok(Tensor::new()),
+    }
 }

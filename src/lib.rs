@@ -14,14 +14,17 @@ pub mod hatted;
 mod layers;
 mod svgd;
 mod tch_series;
+mod tso_alra;
 
 pub use autocast::autocast;
 pub use backward::backward;
 pub use build_info::{BuildInfo, Operator, build_info};
 pub use cuda_graph::CudaGraph;
 pub use error::{Error, Result};
+pub use hatted::{BatchGradient, Progress, Stage, Switch};
 pub use layers::{Layers, Plain};
-pub use svgd::{BatchGradient, Granularity, Svgd, SvgdConfig, SvgdConv2D, SvgdLinear, SvgdMethod};
+pub use svgd::{Granularity, Svgd, SvgdConfig, SvgdConv2D, SvgdLinear, SvgdMethod};
+pub use tso_alra::{Damping, Graft, Positions, TsoAlra, TsoAlraConfig, TsoAlraConv2D, TsoAlraLinear, TsoAlraMethod};
 
 #[doc(hidden)]
 pub mod testing;

@@ -14,6 +14,7 @@ namespace hatted {
 inline OptionalTensor optional(const Tensor& tensor) {
   return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
 }
+inline bool is_given(const OptionalTensor& tensor) { return tensor.has_value() && tensor->defined(); }
 
 template <typename Integers>
 std::vector<c10::SymInt> symbolic(const Integers& integers) {

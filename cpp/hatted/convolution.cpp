@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "checks.h"
+#include "patches.h"
 
 namespace hatted {
 namespace {
@@ -57,15 +58,6 @@ std::vector<c10::SymInt> Conv2d::output_size(const char* op, c10::SymIntArrayRef
   return size;
 }
 
-std::vector<c10::SymInt> Conv2d::check(const char* op, const Tensor& input, const Tensor& weight,
-                                       const OptionalTensor& bias) const {
-  check_tensor(op, "weight", weight);
-  check_same(op, "input", input, "weight", weight);
-  auto size = output_size(op, input.sym_sizes(), weight.sym_sizes());
-  check_bias(op, bias, weight);
-  return size;
-}
-
 at::MemoryFormat Conv2d::format(const Tensor& input, const Tensor& weight) {
   const auto is_channels_last = [](const Tensor& tensor) {
     return tensor.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
@@ -97,9 +89,9 @@ Gradients Conv2d::backward_meta(const char* /*op*/, const Tensor& grad_output, c
           asked[2] ? grad_output.new_empty_symint(weight.sym_sizes().slice(0, 1)) : Tensor()};
 }
 
-Conv2d::Use::Use(const char* /*op*/, const Conv2d& layer, const Tensor& grad_output, const Tensor& input,
+Conv2d::Use::Use(const char* op, const Conv2d& layer, const Tensor& grad_output, const Tensor& input,
                  const Tensor& weight, Mask asked)
-    : hatted::Use(asked, grad_output), layer_(layer), input_(input), weight_(weight) {}
+    : hatted::Use(op, asked, grad_output), layer_(layer), input_(input), weight_(weight) {}
 
 Gradients Conv2d::Use::backward(const Tensor& t, Mask asked) const {
   const std::array<c10::SymInt, 1> bias_size{weight_.sym_size(0)};
@@ -121,6 +113,24 @@ ParameterGradients Conv2d::Use::from(const Tensor& t, bool with_bias) const {
 
 // Not by `backward`: oneDNN would compute the weight's gradient along with that of the bias.
 Tensor Conv2d::Use::bias_gradient(const Tensor& t) const { return at::sum(t, {0, 2, 3}); }
+
+Tensor Conv2d::Use::blocks(const Tensor& weight_gradient) const {
+  const auto groups = layer_.groups.expect_int();
+  return weight_gradient.reshape({groups, weight_.size(0) / groups, inputs()});
+}
+
+Tensor Conv2d::Use::input_products(at::ScalarType kind, bool with_one) const {
+  const auto pair = [](c10::SymIntArrayRef pair) {
+    return std::array<int64_t, 2>{pair[0].expect_int(), pair[1].expect_int()};
+  };
+  const Window window{{weight_.size(2), weight_.size(3)}, pair(layer_.stride), pair(layer_.padding),
+                      pair(layer_.dilation),              layer_.groups.expect_int()};
+  return patch_products(input_, window, kind, with_one);
+}
+
+Tensor Conv2d::Use::output_products(at::ScalarType kind) const {
+  return channel_products(grad_output.to(kind), layer_.groups.expect_int());
+}
 
 Tensor Conv2d::Use::make_input_gradient() const { return std::get<0>(backward(grad_output, {true, false, false})); }
 

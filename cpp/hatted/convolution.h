@@ -19,11 +19,9 @@ struct Conv2d {
 
   static bool lacks_batch(const Tensor& input) { return input.dim() == 3; }
 
-  // Returns the size of a sample's output, [c_out, h_out, w_out].
-  std::vector<c10::SymInt> check(const char* op, const Tensor& input, const Tensor& weight,
-                                 const OptionalTensor& bias) const;
-  // The same by sizes alone.
+  // Checks the sizes, and returns that of a sample's output, [c_out, h_out, w_out].
   std::vector<c10::SymInt> output_size(const char* op, c10::SymIntArrayRef input, c10::SymIntArrayRef weight) const;
+  c10::SymInt group_count() const { return groups; }
   // The order of what the passes give, on every device: channels_last where input or weight is.
   static at::MemoryFormat format(const Tensor& input, const Tensor& weight);
   // tch's and PyTorch's own operator.
@@ -42,6 +40,13 @@ struct Conv2d {
     ParameterGradients plain() override;
     ParameterGradients from(const Tensor& t, bool with_bias) const override;
     Tensor bias_gradient(const Tensor& t) const override;
+
+    int64_t samples() const override { return grad_output.size(0); }
+    int64_t positions() const override { return grad_output.size(2) * grad_output.size(3); }
+    int64_t inputs() const override { return weight_.size(1) * weight_.size(2) * weight_.size(3); }
+    Tensor blocks(const Tensor& weight_gradient) const override;
+    Tensor input_products(at::ScalarType kind, bool with_one) const override;
+    Tensor output_products(at::ScalarType kind) const override;
 
    private:
     Tensor make_input_gradient() const override;

@@ -1,10 +1,12 @@
 // The fully-connected layer: its checks, its value and its gradients, as tch's and PyTorch's own has them.
 #include "linear.h"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 
+#include "call.h"
 #include "checks.h"
 
 namespace hatted {
@@ -21,19 +23,15 @@ Tensor as_rows(const char* op, const Tensor& grad_output) {
 
 }  // namespace
 
-std::vector<c10::SymInt> Linear::check(const char* op, const Tensor& input, const Tensor& weight,
-                                       const OptionalTensor& bias) const {
-  check_tensor(op, "weight", weight);
-  HATTED_CHECK(ShapeError, weight.dim() == 2 && weight.sym_size(0) >= 1, op,
-               ": argument 'weight': expected 2 dimensions [out, in] with at least one output, got ",
-               weight.sym_sizes(), "; reshape the weight");
-  check_same(op, "input", input, "weight", weight);
-  HATTED_CHECK(ShapeError, input.dim() >= 1 && input.sym_size(-1) == weight.sym_size(1), op,
-               ": argument 'input': expected ", weight.sym_size(1), " features in the last dimension (weight ",
-               weight.sym_sizes(), "), got shape ", input.sym_sizes(),
+std::vector<c10::SymInt> Linear::output_size(const char* op, c10::SymIntArrayRef input,
+                                             c10::SymIntArrayRef weight) const {
+  HATTED_CHECK(ShapeError, weight.size() == 2 && weight[0] >= 1, op,
+               ": argument 'weight': expected 2 dimensions [out, in] with at least one output, got ", weight,
+               "; reshape the weight");
+  HATTED_CHECK(ShapeError, !input.empty() && input.back() == weight[1], op, ": argument 'input': expected ", weight[1],
+               " features in the last dimension (weight ", weight, "), got shape ", input,
                "; flatten the input or check in_dim of the layer");
-  check_bias(op, bias, weight);
-  return {weight.sym_size(0)};
+  return {weight[0]};
 }
 
 Tensor Linear::original(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) const {
@@ -41,7 +39,7 @@ Tensor Linear::original(const Tensor& input, const Tensor& weight, const Optiona
 }
 
 Tensor Linear::forward(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) const {
-  const bool has_bias = bias.has_value() && bias->defined();
+  const bool has_bias = is_given(bias);
   if (input.dim() <= 2 || (has_bias && input.is_contiguous())) {
     return at::linear(input, weight, bias);
   }
@@ -62,7 +60,7 @@ Tensor Linear::meta(const Tensor& input, const Tensor& /*weight*/, c10::SymIntAr
 
 Linear::Use::Use(const char* op, const Linear& /*layer*/, const Tensor& grad_output, const Tensor& input,
                  const OptionalTensor& weight, Mask asked)
-    : hatted::Use(asked, as_rows(op, grad_output)),
+    : hatted::Use(op, asked, as_rows(op, grad_output)),
       input_(input),
       weight_(weight.value_or(Tensor())),
       rows_(asked[0] || asked[1] ? input.reshape_symint({this->grad_output.sym_size(0), input.sym_size(-1)})
@@ -84,6 +82,20 @@ ParameterGradients Linear::Use::from(const Tensor& t, bool with_bias) const {
 
 Tensor Linear::Use::bias_gradient(const Tensor& t) const { return at::sum(t, 0); }
 
+namespace {
+
+// The sum of the rows' products with themselves, as one group.
+Tensor products(const Tensor& rows) { return at::mm(rows.t(), rows).unsqueeze(0); }
+
+}  // namespace
+
+Tensor Linear::Use::input_products(at::ScalarType kind, bool with_one) const {
+  const auto rows = rows_.to(kind);
+  return products(with_one ? at::cat({rows, rows.new_ones({rows.size(0), 1})}, 1) : rows);
+}
+
+Tensor Linear::Use::output_products(at::ScalarType kind) const { return products(grad_output.to(kind)); }
+
 // The operands in the order in which autograd's own addmm and mm multiply them: an input in column-major order gets a
 // column-major gradient. So the result is that of the original to the bit.
 Tensor Linear::Use::make_input_gradient() const {
@@ -96,8 +108,7 @@ Tensor Linear::Use::make_input_gradient() const {
 Gradients Linear::backward_meta(const char* op, const Tensor& grad_output, const Tensor& input,
                                 const OptionalTensor& weight, Mask asked) const {
   Use use(op, *this, grad_output, input, weight, asked);
-  auto parameters = use.plain();
-  return {use.input_gradient(), std::move(parameters.weight), std::move(parameters.bias)};
+  return plain_gradients(use);
 }
 
 }  // namespace hatted

@@ -17,9 +17,9 @@ struct Linear {
 
   static bool lacks_batch(const Tensor& /*input*/) { return false; }  // a vector is as good as a row
 
-  // Returns the size of a sample's output.
-  std::vector<c10::SymInt> check(const char* op, const Tensor& input, const Tensor& weight,
-                                 const OptionalTensor& bias) const;
+  // Checks the sizes, and returns that of a sample's output, [out].
+  std::vector<c10::SymInt> output_size(const char* op, c10::SymIntArrayRef input, c10::SymIntArrayRef weight) const;
+  c10::SymInt group_count() const { return 1; }
   // tch's and PyTorch's own operator.
   Tensor original(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) const;
   // Its value in training, to the bit. For below autograd.
@@ -36,6 +36,13 @@ struct Linear {
     ParameterGradients plain() override;
     ParameterGradients from(const Tensor& t, bool with_bias) const override;
     Tensor bias_gradient(const Tensor& t) const override;
+
+    int64_t samples() const override { return rows_.size(0); }
+    int64_t positions() const override { return 1; }
+    int64_t inputs() const override { return rows_.size(1); }
+    Tensor blocks(const Tensor& weight_gradient) const override { return weight_gradient.unsqueeze(0); }
+    Tensor input_products(at::ScalarType kind, bool with_one) const override;
+    Tensor output_products(at::ScalarType kind) const override;
 
    private:
     Tensor make_input_gradient() const override;

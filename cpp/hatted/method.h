@@ -11,15 +11,15 @@
 //     using State = Pack<const Tensor&, ...>;
 //     using Settings = Pack<double, ...>;
 //
-//     // Throws one of errors.h, of a forward pass whose layer has found nothing wrong. `output` is the size of one
-//     // sample's output: [out], or [c_out, h_out, w_out].
-//     void check(const char* op, const Tensor& weight, c10::SymIntArrayRef output) const;
+//     // Throws one of errors.h, of a forward pass whose layer has found nothing wrong.
+//     void check(const char* op, const Tensor& weight, const Sizes& sizes) const;
 //
 //     // Called only where the weight's gradient is asked for: a frozen weight is the mechanism's to handle. The
-//     // gradients have the sizes and strides of the original's.
+//     // gradients have the sizes and strides of the original's. A pass that fails must leave the state as it was: either
+//     // nothing can fail once it has changed, or use.restore_on_error(state) comes before the change.
 //     ParameterGradients gradients(Use& use) const;
 //
-//     // The state that `gradients` changes.
+//     // The state that `gradients` changes in place: the mechanism tells autograd of it.
 //     Changed changed() const;
 //   };
 #pragma once
@@ -51,9 +51,18 @@ struct ParameterGradients {
   Tensor weight, bias;
 };
 
+// What a method's check is told of a layer, beside its weight.
+struct Sizes {
+  c10::SymIntArrayRef output;  // of one sample: [out], or [c_out, h_out, w_out]
+  c10::SymInt groups;          // of outputs, each with inputs of its own
+  bool has_bias;
+};
+
 // One use of a layer in a backward pass. What a method does not ask for is not computed.
 class Use {
  public:
+  // The operator's name, for errors.
+  const char* const op;
   const Mask asked;
   // The gradient of the output: [rows, out], or [n, c_out, *space].
   const Tensor grad_output;
@@ -64,6 +73,19 @@ class Use {
   virtual ParameterGradients from(const Tensor& t, bool with_bias) const = 0;
   // The bias's alone.
   virtual Tensor bias_gradient(const Tensor& t) const = 0;
+
+  // A layer as matrix products, one for each group: each output at each position is the product of a row of the weight,
+  // [out / groups, in], with what it sees of the input, a. Of a convolution that is a patch; of a linear layer there is
+  // one position, and the input itself.
+  virtual int64_t samples() const = 0;
+  virtual int64_t positions() const = 0;
+  virtual int64_t inputs() const = 0;
+  // The weight's gradient so: [groups, out / groups, in].
+  virtual Tensor blocks(const Tensor& weight_gradient) const = 0;
+  // Sums over all samples and positions: of a aᵀ, [groups, in, in], where `with_one` puts a 1 behind each a; and of
+  // b bᵀ, [groups, out / groups, out / groups], where b is the gradient of the group's outputs.
+  virtual Tensor input_products(at::ScalarType kind, bool with_one) const = 0;
+  virtual Tensor output_products(at::ScalarType kind) const = 0;
 
   // Remembers the state: if the rest of this backward pass throws, the state is as if the pass had never begun, and
   // a step that ran out of memory and is tried again counts once.
@@ -78,13 +100,13 @@ class Use {
     return std::move(input_gradient_);
   }
   void restore() const {
-    for (const auto& [state, before] : remembered_) {
-      state.copy_(before);
+    for (auto remembered = remembered_.rbegin(); remembered != remembered_.rend(); ++remembered) {
+      remembered->first.copy_(remembered->second);
     }
   }
 
  protected:
-  Use(Mask asked, Tensor grad_output) : asked(asked), grad_output(std::move(grad_output)) {}
+  Use(const char* op, Mask asked, Tensor grad_output) : op(op), asked(asked), grad_output(std::move(grad_output)) {}
   Use(const Use&) = delete;
   ~Use() = default;
 
@@ -95,5 +117,11 @@ class Use {
  private:
   c10::SmallVector<std::pair<Tensor, Tensor>, 2> remembered_;
 };
+
+// The original's gradients.
+inline Gradients plain_gradients(Use& use) {
+  auto parameters = use.plain();
+  return {use.input_gradient(), std::move(parameters.weight), std::move(parameters.bias)};
+}
 
 }  // namespace hatted

@@ -4,6 +4,8 @@
 //   NAMESPACE::_LAYER_backward(grad_output, input, weight, STATE, GEOMETRY, SETTINGS, output_mask) -> gradients
 //
 // A layer is a struct of its geometry, as Linear and Conv2d are; a method one of its state and settings, see method.h.
+// forward_autograd leaves a frozen weight to the original; backward_kernel gives what is not asked for nothing to do, and
+// restores the state of a pass that fails.
 #pragma once
 
 #include <ATen/core/grad_mode.h>
@@ -18,6 +20,7 @@
 #include "autocast.h"
 #include "autograd.h"
 #include "call.h"
+#include "checks.h"
 #include "method.h"
 
 namespace hatted {
@@ -62,8 +65,11 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
   // Returns the size of a sample's output.
   static std::vector<c10::SymInt> check(const Tensor& batch, const Tensor& weight, const OptionalTensor& bias,
                                         const Layer& layer, const Method& method) {
-    auto output = layer.check(op(), batch, weight, bias);
-    method.check(op(), weight, output);
+    check_tensor(op(), "weight", weight);
+    check_same(op(), "input", batch, "weight", weight);
+    auto output = layer.output_size(op(), batch.sym_sizes(), weight.sym_sizes());
+    check_bias(op(), bias, weight);
+    method.check(op(), weight, {output, layer.group_count(), is_given(bias)});
     return output;
   }
 
@@ -101,7 +107,7 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     rest.reserve(sizeof...(G) + sizeof...(S) + 1);
     (rest.push_back(c10::IValue(geometry)), ...);
     (rest.push_back(c10::IValue(settings)), ...);
-    rest.push_back(bias.has_value() && bias->defined());
+    rest.push_back(is_given(bias));
     context->saved_data["rest"] = std::move(rest);
     // An undefined gradient is no gradient: no state may take it for zeros.
     context->set_materialize_grads(false);
@@ -166,7 +172,7 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     if constexpr (kReadsWeight) {
       return saved;
     } else {
-      return saved.defined() ? OptionalTensor(saved) : std::nullopt;
+      return optional(saved);
     }
   }
 
@@ -204,8 +210,7 @@ struct Operator<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>>
     const Layer layer{geometry...};
     typename Layer::Use use(backward_op(), layer, grad_output, input, weight, asked);
     if (!asked[1]) {  // a frozen weight: the original's gradients, and no state changes
-      auto parameters = use.plain();
-      return {use.input_gradient(), Tensor(), std::move(parameters.bias)};
+      return plain_gradients(use);
     }
     try {
       auto parameters = Method{state..., settings...}.gradients(use);

@@ -32,8 +32,8 @@ hatted::ParameterGradients by_output(const Svgd& method, hatted::Use& use) {
     update_second_moment(g, second_moment, decay, gradient_scale);
     parameters = use.plain();
   } else {
-    // What can run out of memory comes first. On the CPU, where a small step is felt, the rest takes none: the state
-    // needs no copy.
+    // What can run out of memory comes first. On the CPU, where a small step is felt, nothing is taken once the state
+    // has changed: it needs no copy.
     parameters = use.plain();
     if (!second_moment.is_cpu()) {
       use.restore_on_error(second_moment);
@@ -49,9 +49,9 @@ hatted::ParameterGradients by_output(const Svgd& method, hatted::Use& use) {
 
 }  // namespace
 
-void Svgd::check(const char* op, const Tensor& weight, c10::SymIntArrayRef output) const {
+void Svgd::check(const char* op, const Tensor& weight, const hatted::Sizes& sizes) const {
   hatted::check_state(op, "second_moment", second_moment, weight);
-  const auto per_output = output.slice(0, 1);
+  const auto output = sizes.output, per_output = output.slice(0, 1);
   if (output.size() == 1) {
     HATTED_CHECK(
         ShapeError, second_moment.sym_sizes() == per_output, op, ": argument 'second_moment': expected shape ",

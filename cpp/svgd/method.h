@@ -21,7 +21,7 @@ struct Svgd {
   double gradient_scale;  // the factor k; 0 or less means the batch size
   bool virtual_bias;
 
-  void check(const char* op, const Tensor& weight, c10::SymIntArrayRef output) const;
+  void check(const char* op, const Tensor& weight, const hatted::Sizes& sizes) const;
   hatted::ParameterGradients gradients(hatted::Use& use) const;
   hatted::Changed changed() const { return {second_moment}; }
 };

@@ -13,10 +13,10 @@ use tch::{Device, Kind, Tensor, nn};
 pub(super) struct Layer<M: Method> {
     pub(super) name: String,
     pub(super) geometry: Geometry,
-    /// Of the weight in the `VarStore`, which tells this store from others.
+    /// Of what the `VarStore` has under the layer's name, which tells this store from others.
     pub(super) variable: usize,
     shared: Arc<Shared<M>>,
-    pub(super) state: State,
+    pub(super) state: State<M>,
 }
 
 impl<M: Method> Layer<M> {
@@ -37,7 +37,8 @@ impl<M: Method> Layer<M> {
         // The order of tch: the same seed gives the same layer.
         let bs = bs_init.map(|init| vs.f_var("bias", &ws_size[..1], init).map_err(named)).transpose()?;
         let ws = vs.f_var("weight", ws_size, ws_init).map_err(named)?;
-        let variable = ffi::identity(lend(&ws))?;
+        // Of two layers with one path the first has the name: tch gives the second's weight a number.
+        let variable = there.map_or_else(|| ffi::identity(lend(&ws)), Ok)?;
         let layer = lock(&shared.registry).register(&name, there, |name| {
             Arc::new(Self { name, geometry, variable, shared: shared.clone(), state: State::default() })
         })?;
@@ -48,16 +49,16 @@ impl<M: Method> Layer<M> {
     pub(super) fn forward(&self, xs: &Tensor, ws: &Tensor, bs: Option<&Tensor>) -> Result<Tensor> {
         let pass = Pass { xs, ws, bs, geometry: self.geometry };
         let settings = *lock(&self.shared.settings);
-        let output = if settings.enabled && ws.requires_grad() && ffi::is_grad_enabled()? {
+        let output = if settings.is_on() && ws.requires_grad() && ffi::is_grad_enabled()? {
             let options = options(ws);
-            let zeros = || M::zeros(&settings.config, &pass, options);
-            self.state.in_pass(options, zeros, |state| M::call(&settings, &pass, state))
+            let initial = || M::initial(&settings.config, &pass, options);
+            self.state.in_pass(options, initial, |state| M::call(&settings, &pass, state))
         } else {
             // No gradient of the method's can come of it: the original itself, and where it fails the hatted operator,
             // whose checks say more, with a state of no consequence.
             pass.plain().map_err(|error| {
-                let zeros = M::zeros(&settings.config, &pass, options(ws));
-                error.explained_by(zeros.and_then(|state| M::call(&settings, &pass, &state)))
+                let initial = M::initial(&settings.config, &pass, options(ws));
+                error.explained_by(initial.and_then(|state| M::call(&settings, &pass, &state)))
             })
         };
         output.map_err(|error| error.in_layer(&self.name))

@@ -1,5 +1,6 @@
 //! What a method is to the layers, as cpp/hatted/method.h is to the operators.
 
+use super::switch::{Progress, Stage};
 pub use crate::bridge::ffi::Convolution;
 use crate::error::Result;
 use std::fmt;
@@ -31,23 +32,34 @@ pub trait Method: Sealed + fmt::Debug + Send + Sync + Sized + 'static {
     fn validate(config: &Self::Config) -> Result<()>;
 
     /// A layer's state before this pass, its first: a tensor for each name of [`STATE`](Self::STATE), of this kind and on this
-    /// device. Zeros, since a reset sets to zero what is there, and what is all zeros counts as none.
+    /// device.
     ///
     /// # Errors
     /// Of the tensors of the pass, in the operator's words, or of memory.
-    fn zeros(config: &Self::Config, pass: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>>;
+    fn initial(config: &Self::Config, pass: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>>;
 
-    /// Whether the tensor of this number, out of a file, may be the state of such a layer: or what was expected, and what
-    /// came. Its size is compared with the passes' when there is one, as a layer's weight may be replaced.
+    /// Makes the state's tensor of this number what [`initial`](Self::initial) made it, in its memory: zeros, unless the
+    /// method says otherwise.
+    fn forget(index: usize, tensor: &mut Tensor) {
+        let _ = (index, tensor.zero_());
+    }
+
+    /// Whether these tensors, out of a file, may be the state of such a layer: or what was expected, and what came. Their
+    /// sizes are compared with the passes' when there is one, as a layer's weight may be replaced.
     ///
     /// # Errors
     /// The end of a sentence.
-    fn check_loaded(
-        config: &Self::Config,
-        geometry: &Geometry,
-        index: usize,
-        tensor: &Tensor,
-    ) -> std::result::Result<(), String>;
+    fn check_loaded(config: &Self::Config, geometry: &Geometry, tensors: &[Tensor]) -> std::result::Result<(), String>;
+
+    /// What is done between two steps, when so many of them are behind: `states` are those of all layers, to be changed in
+    /// place. Not after the switch to plain gradients.
+    ///
+    /// # Errors
+    /// Of memory, or of the method's operators. The states are untouched then.
+    fn after_step(config: &Self::Config, steps: u64, states: &[Vec<Tensor>]) -> Result<()> {
+        let _ = (config, steps, states);
+        Ok(())
+    }
 
     /// The operator of the layer that the pass is of. Its backward pass changes `state` in place.
     ///
@@ -61,10 +73,40 @@ pub trait Method: Sealed + fmt::Debug + Send + Sync + Sized + 'static {
 pub struct Settings<Config> {
     /// The method's own.
     pub config: Config,
-    /// Whether the method is on; off, the layers are tch's own.
+    /// Whether the method is switched on; off, the layers are tch's own.
     pub enabled: bool,
     /// The factor that a loss scaler multiplied the loss with.
     pub loss_scale: f64,
+    /// How many steps there have been, and what they led to.
+    pub progress: Progress,
+}
+
+impl<Config> Settings<Config> {
+    /// Whether the layers give the method's gradients.
+    pub(super) fn is_on(&self) -> bool {
+        self.enabled && self.progress.stage == Stage::Method
+    }
+
+    /// The factor `k` of a received gradient inside a method's statistics.
+    pub fn gradient_scale(&self, batch_gradient: BatchGradient, pass: &Pass<'_>) -> f64 {
+        let batch = match batch_gradient {
+            BatchGradient::AsReceived => 1.0,
+            BatchGradient::PerExample => pass.samples() as f64,
+        };
+        batch / self.loss_scale
+    }
+}
+
+/// What the incoming gradient is, for a method's statistics: the factor `k` of `(k g)²`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BatchGradient {
+    /// `k = 1`: the gradient as it comes, of a batch-mean loss. What the authors' implementation of SVGD does; the learning
+    /// rates of its paper's tables belong to it.
+    #[default]
+    AsReceived,
+    /// `k = n`: the gradients of the single examples of a batch-mean loss. SVGD's Algorithm 1 read literally, and what
+    /// TSO-ALRA takes. For Linear `n` is the number of rows, the product of all leading axes.
+    PerExample,
 }
 
 /// How a layer computes: a variant for each layer of cpp/hatted/layers.h.

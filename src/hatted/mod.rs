@@ -8,10 +8,12 @@ mod linear;
 pub(crate) mod method;
 mod registry;
 mod state;
+mod switch;
 
 pub use conv::HattedConv2D;
 pub use linear::HattedLinear;
-pub use method::{Convolution, Geometry, Method, Pass, Settings};
+pub use method::{BatchGradient, Convolution, Geometry, Method, Pass, Settings};
+pub use switch::{Progress, Stage, Switch};
 
 use crate::error::{Error, Result};
 use crate::layers::Layers;
@@ -44,6 +46,7 @@ impl<M: Method> Clone for Hatted<M> {
 #[derive(Debug)]
 struct Shared<M: Method> {
     settings: Mutex<Settings<M::Config>>,
+    switch: Mutex<Switch>,
     registry: Mutex<Registry<M>>,
 }
 
@@ -59,8 +62,9 @@ impl<M: Method> Hatted<M> {
     /// [`Error::Config`] if a setting is out of its range.
     pub fn new(config: M::Config) -> Result<Self> {
         M::validate(&config)?;
-        let settings = Settings { config, enabled: true, loss_scale: 1.0 };
-        Ok(Self { shared: Arc::new(Shared { settings: Mutex::new(settings), registry: Mutex::default() }) })
+        let settings = Settings { config, enabled: true, loss_scale: 1.0, progress: Progress::default() };
+        let (settings, switch, registry) = (Mutex::new(settings), Mutex::default(), Mutex::default());
+        Ok(Self { shared: Arc::new(Shared { settings, switch, registry }) })
     }
 
     /// The settings as they are now.
@@ -69,8 +73,13 @@ impl<M: Method> Hatted<M> {
     }
 
     /// Changes the method's own settings, from the next forward pass on.
-    pub(crate) fn change_config(&self, change: impl FnOnce(&mut M::Config)) {
-        change(&mut lock(&self.shared.settings).config);
+    pub(crate) fn change_config(&self, change: impl FnOnce(&mut M::Config)) -> Result<()> {
+        let mut settings = lock(&self.shared.settings);
+        let mut config = settings.config;
+        change(&mut config);
+        M::validate(&config)?;
+        settings.config = config;
+        Ok(())
     }
 
     /// Tells the factor that a loss scaler multiplied the loss with, so that the method's statistics are of the unscaled
@@ -87,7 +96,8 @@ impl<M: Method> Hatted<M> {
     /// # Errors
     /// [`Error::Config`] if `loss_scale` is not a finite number above 0.
     pub fn f_set_loss_scale(&self, loss_scale: f64) -> Result<()> {
-        if !loss_scale.is_finite() || loss_scale <= 0.0 {
+        // The operators take what becomes of it for a float.
+        if !(loss_scale as f32).is_normal() || loss_scale <= 0.0 {
             return Err(Error::Config(format!(
                 "{}: setting 'loss_scale': expected a finite number > 0, got {loss_scale}; correct the setting",
                 M::NAME
@@ -103,17 +113,85 @@ impl<M: Method> Hatted<M> {
         lock(&self.shared.settings).enabled = enabled;
     }
 
-    /// Whether the method is on, as it is at first.
+    /// Whether the method is switched on, as it is at first.
     pub fn is_enabled(&self) -> bool {
         lock(&self.shared.settings).enabled
     }
 
+    /// Says that the optimizer has taken a step. A method that has something to do between steps, as
+    /// [`TsoAlra`](crate::TsoAlra) has its decompositions, does it here; and [`Switch::AtStep`] counts these calls. Returns
+    /// whose gradients the layers give from the next forward pass on.
+    ///
+    /// No backward pass may run in another thread meanwhile.
+    ///
+    /// # Panics
+    /// Where [`f_step`](Self::f_step) returns an error.
+    pub fn step(&self) -> Stage {
+        self.f_step().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`step`](Self::step).
+    ///
+    /// # Errors
+    /// Of memory, or of the method's operators: the step is not counted then, and the state is as before.
+    pub fn f_step(&self) -> Result<Stage> {
+        let switch = *lock(&self.shared.switch);
+        let Settings { config, mut progress, .. } = *lock(&self.shared.settings);
+        progress.step(switch);
+        if progress.stage == Stage::Method {
+            let states = lock(&self.shared.registry).states();
+            M::after_step(&config, progress.steps, &states)?;
+        }
+        lock(&self.shared.settings).progress = progress;
+        Ok(progress.stage)
+    }
+
+    /// Tells a validation loss, for [`Switch::Plateau`]. Returns whose gradients the layers give from the next forward pass
+    /// on. What is not a number counts as no better than those before.
+    ///
+    /// ```
+    /// use tch_svgd::{Stage, Svgd, SvgdConfig, Switch};
+    /// let svgd = Svgd::new(SvgdConfig::default())?;
+    /// svgd.set_switch(Switch::Plateau { patience: 2, min_delta: 0.0 })?;
+    /// let stages = [0.9, 0.5, 0.6, 0.5].map(|loss| svgd.observe(loss));
+    /// assert_eq!(stages, [Stage::Method, Stage::Method, Stage::Method, Stage::Plain]);
+    /// # Ok::<(), tch_svgd::Error>(())
+    /// ```
+    pub fn observe(&self, validation_loss: f64) -> Stage {
+        let switch = *lock(&self.shared.switch);
+        let mut settings = lock(&self.shared.settings);
+        settings.progress.observe(switch, validation_loss);
+        settings.progress.stage
+    }
+
+    /// Says when the layers go over to plain gradients; never, unless it is called. What has been counted stays, and so
+    /// does a switch that has taken place.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a setting of the switch is out of its range.
+    pub fn set_switch(&self, switch: Switch) -> Result<()> {
+        switch.validate(M::NAME)?;
+        *lock(&self.shared.switch) = switch;
+        Ok(())
+    }
+
+    /// The calls of [`step`](Self::step), and what they and the validation losses have led to.
+    pub fn progress(&self) -> Progress {
+        lock(&self.shared.settings).progress
+    }
+
+    /// Whose gradients the layers give, while the method is [switched on](Self::set_enabled).
+    pub fn stage(&self) -> Stage {
+        self.progress().stage
+    }
+
     /// Forgets the state, as after [`new`](Self::new). Needed when a weight is replaced by one with other outputs, and when
     /// the image size changes for good where the state belongs to one, as with
-    /// [`Granularity::Element`](crate::Granularity::Element). Its memory is zeroed and stays for the next pass of the same size: a graph that waits for its backward pass, and a captured
-    /// [`CudaGraph`](crate::CudaGraph), go on with it.
+    /// [`Granularity::Element`](crate::Granularity::Element). Its memory stays for the next pass of the same size: a graph that waits for its backward pass, and a captured
+    /// [`CudaGraph`](crate::CudaGraph), go on with it. The [progress](Self::progress) is forgotten too.
     pub fn reset(&self) {
         lock(&self.shared.registry).reset();
+        lock(&self.shared.settings).progress = Progress::default();
     }
 
     /// The memory that the state takes, in bytes; a reset keeps it.
@@ -121,7 +199,7 @@ impl<M: Method> Hatted<M> {
         lock(&self.shared.registry).bytes()
     }
 
-    /// Writes the state as safetensors, under the layers' names (their paths in the `VarStore`; a second layer of one path is
+    /// Writes the state and the [progress](Self::progress) as safetensors, under the layers' names (their paths in the `VarStore`; a second layer of one path is
     /// `NAME__1`). The file is replaced as a whole or not at all. A backward pass in
     /// another thread must not run meanwhile: it changes the values that are being written.
     ///
@@ -129,7 +207,7 @@ impl<M: Method> Hatted<M> {
     /// [`Error::Io`] if the file cannot be written; [`Error::State`] for a layer
     /// with the name `__metadata__`, which the format keeps for itself.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        lock(&self.shared.registry).save(path.as_ref())
+        lock(&self.shared.registry).save(path.as_ref(), &self.progress())
     }
 
     /// Reads the state of a [`save`](Self::save) of the same layers: training goes on as if it had not stopped, also
@@ -156,12 +234,14 @@ impl<M: Method> Hatted<M> {
     /// [`Error::Io`] if the file cannot be read, [`Error::State`] if it is
     /// damaged or belongs to other layers. The state is untouched then.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
-        lock(&self.shared.registry).load(path.as_ref(), false).map(|_| ())
+        let (_, progress) = lock(&self.shared.registry).load(path.as_ref(), false)?;
+        lock(&self.shared.settings).progress = progress;
+        Ok(())
     }
 
     /// As [`load`](Self::load), for a model that has layers in common with the one which was saved, as when a new head is
     /// trained on an old body. Returns the names of the layers that the file lacks: these stay as they are. What the file has
-    /// of other layers is left.
+    /// of other layers is left, and so is its progress: this is another training.
     ///
     /// ```
     /// # use tch::{Device, nn};
@@ -183,7 +263,7 @@ impl<M: Method> Hatted<M> {
     /// # Errors
     /// As [`load`](Self::load), but for layers that are not those of the file.
     pub fn load_partial(&self, path: impl AsRef<Path>) -> Result<Vec<String>> {
-        lock(&self.shared.registry).load(path.as_ref(), true)
+        Ok(lock(&self.shared.registry).load(path.as_ref(), true)?.0)
     }
 
     /// Makes a fully-connected layer with the names and the initialisation of [`tch::nn::linear`].

@@ -3,9 +3,10 @@
 use super::layer::Layer;
 use super::method::Method;
 use super::state::Change;
+use super::switch::Progress;
 use crate::error::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -81,7 +82,12 @@ impl<M: Method> Registry<M> {
         self.live().values().map(|layer| layer.state.bytes()).sum()
     }
 
-    pub(super) fn save(&self, path: &Path) -> Result<()> {
+    /// The states themselves, of the layers that have one.
+    pub(super) fn states(&self) -> Vec<Vec<Tensor>> {
+        self.live().values().filter_map(|layer| layer.state.handles()).collect()
+    }
+
+    pub(super) fn save(&self, path: &Path, progress: &Progress) -> Result<()> {
         let mut tensors = BTreeMap::new();
         for (name, layer) in self.live() {
             let serialized =
@@ -103,17 +109,18 @@ impl<M: Method> Registry<M> {
             }
         }
         let views: Result<Vec<_>> = tensors.iter().map(|(key, tensor)| Ok((key, tensor.view(path)?))).collect();
-        let metadata = HashMap::from([(FORMAT_KEY.to_owned(), M::FORMAT.to_owned())]);
+        let mut metadata = progress.metadata();
+        metadata.insert(FORMAT_KEY.to_owned(), M::FORMAT.to_owned());
         let bytes = safetensors::serialize(views?, Some(metadata))
             .map_err(|error| Error::state(path, format!("cannot be written as safetensors: {error}")))?;
         write_atomically(path, &bytes)
     }
 
-    /// Returns the layers that the file lacks, if it may lack some, and have others.
-    pub(super) fn load(&self, path: &Path, partial: bool) -> Result<Vec<String>> {
+    /// Returns the layers that the file lacks, if it may lack some, and have others; and what its training had come to.
+    pub(super) fn load(&self, path: &Path, partial: bool) -> Result<(Vec<String>, Progress)> {
         let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
         let live = self.live();
-        let loaded = parse(path, &bytes, &live, partial)?;
+        let (loaded, progress) = parse(path, &bytes, &live, partial)?;
         let changes = loaded.into_iter().map(|(name, tensors)| Ok((name, live[name].state.prepare(tensors)?)));
         let changes = changes.collect::<Result<BTreeMap<_, _>>>()?;
         let missing = live.keys().filter(|&name| !changes.contains_key(name)).map(|&name| name.to_owned()).collect();
@@ -121,22 +128,26 @@ impl<M: Method> Registry<M> {
         for (name, change) in changes {
             live[name].state.change(change);
         }
-        Ok(missing)
+        Ok((missing, progress))
     }
 }
 
-/// What a file has for the layers of this model; None for a layer without state yet.
+/// What a file has for a layer; None if there was no state yet.
+type Loaded = Option<Vec<Tensor>>;
+
+/// What a file has for the layers of this model, and of its training.
 fn parse<'a, M: Method>(
     path: &Path,
     bytes: &[u8],
     live: &BTreeMap<&'a str, Arc<Layer<M>>>,
     partial: bool,
-) -> Result<BTreeMap<&'a str, Option<Vec<Tensor>>>> {
+) -> Result<(BTreeMap<&'a str, Loaded>, Progress)> {
     let error = |message: String| Error::state(path, message);
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|reason| {
         error(format!("expected a safetensors file, got something else or a part of one ({reason}); save it again"))
     })?;
-    let format = metadata.metadata().as_ref().and_then(|metadata| metadata.get(FORMAT_KEY));
+    let said = metadata.metadata().clone().unwrap_or_default();
+    let format = said.get(FORMAT_KEY);
     if format.map(String::as_str) != Some(M::FORMAT) {
         return Err(error(format!(
             "expected the accumulators that {}::save writes ({FORMAT_KEY} '{}'), got {format:?}; weights are loaded with \
@@ -159,8 +170,8 @@ fn parse<'a, M: Method>(
              the model that it was saved from first, or load what the two have in common with load_partial"
         )));
     }
-    let parse_tensor = |layer: &Layer<M>, index: usize, key: &str| -> Result<Option<Tensor>> {
-        let view = file.tensor(key).map_err(|reason| error(format!("layer '{key}': {reason}")))?;
+    let parse_tensor = |key: &str| -> Result<Option<Tensor>> {
+        let view = file.tensor(key).map_err(|reason| error(format!("tensor '{key}': {reason}")))?;
         let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
         if size == [0] {
             return Ok(None);
@@ -168,23 +179,26 @@ fn parse<'a, M: Method>(
         let kind = match view.dtype() {
             Dtype::F32 => Kind::Float,
             Dtype::F64 => Kind::Double,
-            other => return Err(error(format!("layer '{key}': expected kind F32 or F64, got {other:?}"))),
+            other => return Err(error(format!("tensor '{key}': expected kind F32 or F64, got {other:?}"))),
         };
-        let tensor = Tensor::f_from_data_size(view.data(), &size, kind)?;
-        M::check_loaded(&layer.config(), &layer.geometry, index, &tensor)
-            .map_err(|reason| error(format!("layer '{key}': {reason}")))?;
-        Ok(Some(tensor))
+        Ok(Some(Tensor::f_from_data_size(view.data(), &size, kind)?))
     };
     let parse_layer = |(&name, layer): (&&'a str, &Arc<Layer<M>>)| {
-        let tensors = keys(layer).into_iter().enumerate().map(|(index, key)| parse_tensor(layer, index, &key));
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        let begun = tensors.iter().flatten().count();
-        if begun != 0 && begun != tensors.len() {
-            return Err(error(format!("layer '{name}': expected all of its state, got a part; the file is damaged")));
+        let layer_error = |message: String| error(format!("layer '{name}': {message}"));
+        let parsed = keys(layer).iter().map(|key| parse_tensor(key)).collect::<Result<Vec<_>>>()?;
+        let all = parsed.len();
+        let tensors: Vec<_> = parsed.into_iter().flatten().collect();
+        if tensors.is_empty() {
+            return Ok((name, None));
         }
-        Ok((name, (begun != 0).then(|| tensors.into_iter().flatten().collect())))
+        if tensors.len() != all {
+            return Err(layer_error("expected all of its state, got a part; the file is damaged".to_owned()));
+        }
+        M::check_loaded(&layer.config(), &layer.geometry, &tensors).map_err(layer_error)?;
+        Ok((name, Some(tensors)))
     };
-    live.iter().filter(|(_, layer)| is_stored(layer)).map(parse_layer).collect()
+    let layers = live.iter().filter(|(_, layer)| is_stored(layer)).map(parse_layer).collect::<Result<_>>()?;
+    Ok((layers, Progress::from_metadata(path, &said)?))
 }
 
 /// A tensor as safetensors wants it.

@@ -1,7 +1,9 @@
 //! The state of one layer: the memory that it has, and what a pass, a reset and a load do to it.
 
 use super::lock;
+use super::method::Method;
 use crate::error::Result;
+use std::marker::PhantomData;
 use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
@@ -9,9 +11,16 @@ use tch::{Device, Kind, Tensor};
 ///
 /// Once there is memory it stays the same as long as size, kind and device do: a graph between its forward and its backward
 /// pass, and a captured CUDA graph, write to it.
-#[derive(Debug, Default)]
-pub(super) struct State {
+#[derive(Debug)]
+pub(super) struct State<M> {
     memory: Mutex<Option<Memory>>,
+    method: PhantomData<fn() -> M>,
+}
+
+impl<M> Default for State<M> {
+    fn default() -> Self {
+        Self { memory: Mutex::default(), method: PhantomData }
+    }
 }
 
 #[derive(Debug)]
@@ -25,7 +34,7 @@ struct Memory {
 enum Origin {
     /// The passes: it is what they need.
     Passes,
-    /// A reset: zeros, whose size may be that of passes which are no more.
+    /// A reset: as at first, but of a size which may be that of passes which are no more.
     Reset,
     /// A file, in whose order of memory it still is.
     File,
@@ -41,13 +50,13 @@ pub(super) enum Change {
     Replace(Vec<Tensor>),
 }
 
-impl State {
-    /// The output of a pass whose operator `call` takes the state, and whose backward pass changes it in place. `zeros`
+impl<M: Method> State<M> {
+    /// The output of a pass whose operator `call` takes the state, and whose backward pass changes it in place. `initial`
     /// makes the first one, of this kind and on this device.
     pub(super) fn in_pass(
         &self,
         options: (Kind, Device),
-        zeros: impl FnOnce() -> Result<Vec<Tensor>>,
+        initial: impl FnOnce() -> Result<Vec<Tensor>>,
         call: impl FnOnce(&[Tensor]) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let mut memory = lock(&self.memory);
@@ -59,7 +68,7 @@ impl State {
             return call(&lent);
         }
         // New memory is the layer's once a pass has taken it: what fails leaves the old, or none. Another thread waits.
-        let tensors = Memory::for_pass(memory.as_ref(), options, zeros)?;
+        let tensors = Memory::for_pass(memory.as_ref(), options, initial)?;
         let output = call(&tensors)?;
         *memory = Some(Memory { tensors, origin: Origin::Passes });
         Ok(output)
@@ -68,7 +77,12 @@ impl State {
     /// What `read` makes of what there is to keep.
     pub(super) fn read<T>(&self, read: impl FnOnce(&[Tensor]) -> T) -> Option<T> {
         let memory = lock(&self.memory);
-        memory.as_ref().filter(|memory| memory.has_begun()).map(|memory| read(&memory.tensors))
+        memory.as_ref().filter(|memory| memory.has_begun::<M>()).map(|memory| read(&memory.tensors))
+    }
+
+    /// The tensors themselves.
+    pub(super) fn handles(&self) -> Option<Vec<Tensor>> {
+        lock(&self.memory).as_ref().map(|memory| memory.tensors.iter().map(Tensor::shallow_clone).collect())
     }
 
     pub(super) fn copies(&self) -> Option<Vec<Tensor>> {
@@ -101,8 +115,8 @@ impl State {
         match (change, memory.as_mut()) {
             (Change::Reset, Some(memory)) if memory.origin != Origin::File => {
                 memory.origin = Origin::Reset;
-                for tensor in &mut memory.tensors {
-                    let _ = tch::no_grad(|| tensor.zero_());
+                for (index, tensor) in memory.tensors.iter_mut().enumerate() {
+                    tch::no_grad(|| M::forget(index, tensor));
                 }
             }
             (Change::Reset, _) => *memory = None,
@@ -120,21 +134,25 @@ impl State {
 }
 
 impl Memory {
-    /// Whether there is something to keep. Zeros of a reset are as good as nothing, unless a graph in flight has added to them.
-    fn has_begun(&self) -> bool {
-        let any = |tensor: &Tensor| tensor.f_any().and_then(bool::try_from).unwrap_or(true);
-        self.origin != Origin::Reset || self.tensors.iter().any(any)
+    /// Whether there is something to keep. What a reset leaves is as good as nothing, unless a graph in flight has changed it.
+    fn has_begun<M: Method>(&self) -> bool {
+        let has_changed = |(index, tensor): (usize, &Tensor)| {
+            let mut forgotten = tensor.copy();
+            M::forget(index, &mut forgotten);
+            !forgotten.equal(tensor)
+        };
+        self.origin != Origin::Reset || self.tensors.iter().enumerate().any(has_changed)
     }
 
-    /// What a pass is given: `zeros` at first. When the weight has moved to another device or kind since, the state
+    /// What a pass is given: the `initial` state at first. When the weight has moved to another device or kind since, the state
     /// follows.
     fn for_pass(
         memory: Option<&Memory>,
         options: (Kind, Device),
-        zeros: impl FnOnce() -> Result<Vec<Tensor>>,
+        initial: impl FnOnce() -> Result<Vec<Tensor>>,
     ) -> Result<Vec<Tensor>> {
         let tensors = match memory {
-            None => zeros()?,
+            None => initial()?,
             Some(Memory { tensors, origin: Origin::Passes }) => tensors.iter().map(Tensor::shallow_clone).collect(),
             // As new, but for the memory, if it is what a new one would have.
             Some(Memory { tensors, origin: Origin::Reset }) => {
@@ -142,7 +160,7 @@ impl Memory {
                     true => old.shallow_clone(),
                     false => new,
                 };
-                tensors.iter().zip(zeros()?).map(keep).collect()
+                tensors.iter().zip(initial()?).map(keep).collect()
             }
             // In the order that the passes read it in; where the size is not theirs, the operator says what is wrong.
             Some(Memory { tensors, origin: Origin::File }) => {
@@ -153,7 +171,7 @@ impl Memory {
                     tch::no_grad(|| new.f_copy_(old))?;
                     Ok(new)
                 };
-                tensors.iter().zip(zeros()?).map(adapt).collect::<Result<_>>()?
+                tensors.iter().zip(initial()?).map(adapt).collect::<Result<_>>()?
             }
         };
         let follow = |tensor: Tensor| match has(&tensor, options) {

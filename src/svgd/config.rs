@@ -2,6 +2,7 @@
 
 use super::functional::Hyperparameters;
 use crate::error::{Error, Result};
+use crate::hatted::BatchGradient;
 
 /// How many values the second moment of a convolution has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,18 +13,6 @@ pub enum Granularity {
     /// One per output channel, `[c_out]`, averaged over space as well: ours. It fits any image size and needs no
     /// temporary of the gradient's size.
     Channel,
-}
-
-/// What the incoming gradient is, for the statistic: the factor `k` of `q = mean((k g)²)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BatchGradient {
-    /// `k = 1`: the gradient as it comes, of a batch-mean loss. What the authors' implementation does; the learning
-    /// rates of the paper's tables belong to it.
-    #[default]
-    AsReceived,
-    /// `k = n`: the gradients of the single examples of a batch-mean loss. Algorithm 1 read literally. For Linear `n` is
-    /// the number of rows, the product of all leading axes.
-    PerExample,
 }
 
 /// The settings of an [`Svgd`](crate::Svgd). The defaults are the authors' for ResNet-20.
@@ -74,12 +63,9 @@ fn check(name: &str, value: f64, valid: bool, expected: &str) -> Result<()> {
 // The kernels compute in f32 for every kind but Double: a value must keep its meaning there.
 impl SvgdConfig {
     pub(super) fn validate(&self) -> Result<()> {
-        check_scale(self.scale)?;
+        let scale = self.scale;
+        check("scale", scale, (scale as f32).is_finite() && scale >= 0.0, "a finite number >= 0")?;
         check("decay", self.decay, self.decay >= 0.0 && (self.decay as f32) < 1.0, "a number in [0, 1)")?;
         check("eps", self.eps, self.eps.is_finite() && self.eps as f32 > 0.0, "a finite number > 0")
     }
-}
-
-pub(super) fn check_scale(scale: f64) -> Result<()> {
-    check("scale", scale, (scale as f32).is_finite() && scale >= 0.0, "a finite number >= 0")
 }

@@ -2,8 +2,10 @@
 
 use crate::bridge::ffi;
 pub use crate::bridge::ffi::{Convolution, Hyperparameters};
-use crate::convert::{lend, take};
-use crate::error::{Error, Result};
+use crate::convert::{bias_or_undefined, lend, take};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 use tch::Tensor;
 
 impl Default for Hyperparameters {
@@ -11,17 +13,6 @@ impl Default for Hyperparameters {
     /// gradient.
     fn default() -> Self {
         Self { scale: 0.01, decay: 0.9, eps: 1e-6, gradient_scale: 1.0, virtual_bias: false }
-    }
-}
-
-/// An undefined tensor is what the bridge takes for no bias; a caller's undefined bias is a mistake.
-fn bias_or_undefined(op: &str, bias: Option<&Tensor>) -> Result<Tensor> {
-    match bias {
-        Some(bias) if !bias.defined() => Err(Error::Config(format!(
-            "{op}: argument 'bias': expected a tensor or none, got an undefined tensor; pass None for no bias"
-        ))),
-        Some(bias) => Ok(bias.shallow_clone()),
-        None => Ok(Tensor::new()),
     }
 }
 

@@ -3,7 +3,7 @@
 mod config;
 pub mod functional;
 
-pub use config::{BatchGradient, Granularity, SvgdConfig};
+pub use config::{Granularity, SvgdConfig};
 
 use crate::bridge::ffi;
 use crate::convert::lend;
@@ -104,7 +104,7 @@ impl Method for SvgdMethod {
 
     /// A value for each output, or for each element of the output images: these in the images' order of memory, so that
     /// the backward pass reads both side by side.
-    fn zeros(config: &SvgdConfig, pass: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>> {
+    fn initial(config: &SvgdConfig, pass: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>> {
         let by_element = match pass.geometry {
             Geometry::Linear => None,
             Geometry::Conv2D(convolution) => (config.granularity == Granularity::Element).then_some(convolution),
@@ -121,12 +121,8 @@ impl Method for SvgdMethod {
         }])
     }
 
-    fn check_loaded(
-        config: &SvgdConfig,
-        geometry: &Geometry,
-        _index: usize,
-        tensor: &Tensor,
-    ) -> std::result::Result<(), String> {
+    fn check_loaded(config: &SvgdConfig, geometry: &Geometry, tensors: &[Tensor]) -> std::result::Result<(), String> {
+        let tensor = &tensors[0];
         let (expected, dimensions) = match (geometry, config.granularity) {
             (Geometry::Conv2D(_), Granularity::Element) => ("[c_out, h_out, w_out]", 3),
             (Geometry::Conv2D(_), Granularity::Channel) | (Geometry::Linear, _) => ("[out]", 1),
@@ -146,11 +142,7 @@ impl Method for SvgdMethod {
 
     fn call(settings: &Settings<SvgdConfig>, pass: &Pass<'_>, state: &[Tensor]) -> Result<Tensor> {
         let SvgdConfig { scale, decay, eps, virtual_bias, batch_gradient, granularity: _ } = settings.config;
-        let batch = match batch_gradient {
-            BatchGradient::AsReceived => 1.0,
-            BatchGradient::PerExample => pass.samples() as f64,
-        };
-        let gradient_scale = batch / settings.loss_scale;
+        let gradient_scale = settings.gradient_scale(batch_gradient, pass);
         let hyperparameters = Hyperparameters { scale, decay, eps, gradient_scale, virtual_bias };
         let Pass { xs, ws, bs, geometry } = *pass;
         match geometry {
@@ -175,9 +167,7 @@ impl Hatted<SvgdMethod> {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if `scale` is negative or not finite.
     pub fn f_set_scale(&self, scale: f64) -> Result<()> {
-        config::check_scale(scale)?;
-        self.change_config(|config| config.scale = scale);
-        Ok(())
+        self.change_config(|config| config.scale = scale)
     }
 }
 

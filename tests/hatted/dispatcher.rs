@@ -7,7 +7,7 @@ use tch_svgd::functional::{self, Convolution, Hyperparameters};
 use tch_svgd::testing::{operators, to_meta};
 
 /// Every schema to the letter: models that Python has saved, and callers of the dispatcher, know them.
-const SCHEMAS: [&str; 8] = [
+const SCHEMAS: [&str; 13] = [
     "svgd::_conv2d_backward(Tensor grad_output, Tensor input, Tensor weight, Tensor(a!) second_moment, SymInt[2] stride, \
      SymInt[2] padding, SymInt[2] dilation, SymInt groups, float scale, float decay, float eps, float gradient_scale, \
      bool virtual_bias, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
@@ -24,6 +24,20 @@ const SCHEMAS: [&str; 8] = [
      float eps, float gradient_scale, bool virtual_bias) -> Tensor",
     "svgd::virtual_grad(Tensor grad_output, Tensor(a!) second_moment, float scale, float decay, float eps, \
      float gradient_scale) -> Tensor",
+    "tso_alra::_conv2d_backward(Tensor grad_output, Tensor input, Tensor weight, Tensor(a!) input_factor, \
+     Tensor(b!) output_factor, Tensor input_root, Tensor output_root, SymInt[2] stride, SymInt[2] padding, \
+     SymInt[2] dilation, SymInt groups, float gamma, float gradient_scale, bool sum_positions, bool update, \
+     bool precondition, bool graft, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
+    "tso_alra::_inverse_roots(Tensor[] factors, Tensor(a!)[] roots, float eps, bool relative) -> ()",
+    "tso_alra::_linear_backward(Tensor grad_output, Tensor input, Tensor? weight, Tensor(a!) input_factor, \
+     Tensor(b!) output_factor, Tensor input_root, Tensor output_root, float gamma, float gradient_scale, \
+     bool sum_positions, bool update, bool precondition, bool graft, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
+    "tso_alra::conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor input_factor, Tensor output_factor, \
+     Tensor input_root, Tensor output_root, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups, \
+     float gamma, float gradient_scale, bool sum_positions, bool update, bool precondition, bool graft) -> Tensor",
+    "tso_alra::linear(Tensor input, Tensor weight, Tensor? bias, Tensor input_factor, Tensor output_factor, \
+     Tensor input_root, Tensor output_root, float gamma, float gradient_scale, bool sum_positions, bool update, \
+     bool precondition, bool graft) -> Tensor",
 ];
 
 #[test]
@@ -61,15 +75,22 @@ fn operators_have_the_kernels_of_the_contract() {
     let every_device = "CompositeExplicitAutograd";
     // The kernels of ours, and on other devices, or without the feature `cuda`, ATen's operators.
     let devices = if cfg!(feature = "cuda") { vec!["CPU", "CUDA", every_device] } else { vec!["CPU", every_device] };
+    let (forward, backward) =
+        (vec![every_device, "Meta", "Autograd", "AutocastCPU", "AutocastCUDA"], vec![every_device, "Meta", "Autograd"]);
     let expected = BTreeMap::from([
-        ("svgd::linear", vec![every_device, "Meta", "Autograd", "AutocastCPU", "AutocastCUDA"]),
-        ("svgd::conv2d", vec![every_device, "Meta", "Autograd", "AutocastCPU", "AutocastCUDA"]),
-        ("svgd::_linear_backward", vec![every_device, "Meta", "Autograd"]),
-        ("svgd::_conv2d_backward", vec![every_device, "Meta", "Autograd"]),
+        ("svgd::linear", forward.clone()),
+        ("svgd::conv2d", forward.clone()),
+        ("svgd::_linear_backward", backward.clone()),
+        ("svgd::_conv2d_backward", backward.clone()),
         ("svgd::virtual_grad", [&devices[..], &["Meta", "Autograd"]].concat()),
         ("svgd::_virtual_grad_composed", vec![every_device, "Meta"]),
         ("svgd::_update_second_moment", [&devices[..], &["Meta"]].concat()),
         ("svgd::_scale_rows", [&devices[..], &["Meta"]].concat()),
+        ("tso_alra::linear", forward.clone()),
+        ("tso_alra::conv2d", forward),
+        ("tso_alra::_linear_backward", backward.clone()),
+        ("tso_alra::_conv2d_backward", backward),
+        ("tso_alra::_inverse_roots", vec![every_device, "Meta"]),
     ]);
     let found = info.operators.iter().map(|op| (&op.name[..], op.dispatch_keys.iter().map(String::as_str).collect()));
     assert_eq!(found.collect::<BTreeMap<_, Vec<_>>>(), expected);

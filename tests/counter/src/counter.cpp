@@ -9,13 +9,14 @@ using hatted::Call;
 using hatted::optional;
 using hatted::symbolic;
 
-void Counter::check(const char* op, const at::Tensor& weight, c10::SymIntArrayRef output) const {
+void Counter::check(const char* op, const at::Tensor& weight, const hatted::Sizes& sizes) const {
+  const auto outputs = sizes.output.slice(0, 1);
   hatted::check_state(op, "passes", passes, weight);
   hatted::check_state(op, "sums", sums, weight);
   HATTED_CHECK(ShapeError, passes.sym_numel() == 1, op, ": argument 'passes': expected one value, got shape ",
                passes.sym_sizes(), "; create it with zeros of that shape");
-  HATTED_CHECK(ShapeError, sums.sym_sizes() == output.slice(0, 1), op, ": argument 'sums': expected shape ",
-               output.slice(0, 1), ", got ", sums.sym_sizes(), "; create it with zeros of that shape");
+  HATTED_CHECK(ShapeError, sums.sym_sizes() == outputs, op, ": argument 'sums': expected shape ",
+               outputs, ", got ", sums.sym_sizes(), "; create it with zeros of that shape");
 }
 
 hatted::ParameterGradients Counter::gradients(hatted::Use& use) const {
@@ -23,7 +24,7 @@ hatted::ParameterGradients Counter::gradients(hatted::Use& use) const {
   use.restore_on_error(sums);
   passes.add_(1);
   sums.add_(use.bias_gradient(use.grad_output));
-  HATTED_CHECK(ConfigError, !fails, "counter: setting 'fails': expected false, got true; set it to false");
+  HATTED_CHECK(ConfigError, !fails, use.op, ": setting 'fails': expected false, got true; set it to false");
   return formed ? use.from(use.grad_output, /*with_bias=*/use.asked[2]) : use.plain();
 }
 

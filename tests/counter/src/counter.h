@@ -23,7 +23,7 @@ struct Counter {
   bool formed;               // from g, as a method does that puts something in its place
   bool fails;                // after the state has changed
 
-  void check(const char* op, const at::Tensor& weight, c10::SymIntArrayRef output) const;
+  void check(const char* op, const at::Tensor& weight, const hatted::Sizes& sizes) const;
   hatted::ParameterGradients gradients(hatted::Use& use) const;
   hatted::Changed changed() const { return {passes, sums}; }
 };

@@ -66,16 +66,18 @@ impl Method for Counter {
         Ok(())
     }
 
-    fn zeros(_: &Config, pass: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>> {
+    fn initial(_: &Config, pass: &Pass<'_>, options: (Kind, Device)) -> Result<Vec<Tensor>> {
         let outputs = pass.ws.size().first().copied().unwrap_or(1);
         Ok(vec![Tensor::f_zeros([1], options)?, Tensor::f_zeros(outputs, options)?])
     }
 
-    fn check_loaded(_: &Config, _: &Geometry, index: usize, tensor: &Tensor) -> std::result::Result<(), String> {
-        match (index, tensor.dim()) {
-            (0, 1) if tensor.numel() != 1 => Err(format!("expected one value, got shape {:?}", tensor.size())),
-            (_, 1) => Ok(()),
-            _ => Err(format!("expected one dimension, got shape {:?}", tensor.size())),
+    fn check_loaded(_: &Config, _: &Geometry, tensors: &[Tensor]) -> std::result::Result<(), String> {
+        match tensors {
+            [passes, sums] if passes.size() == [1] && sums.dim() == 1 => Ok(()),
+            _ => {
+                let sizes: Vec<_> = tensors.iter().map(Tensor::size).collect();
+                Err(format!("expected one value, and one dimension, got shapes {sizes:?}"))
+            }
         }
     }
 
