@@ -20,9 +20,9 @@
 #include "hatted/linear.h"
 #include "svgd/method.h"
 #include "svgd/second_moment.h"
+#include "tch-svgd/src/bridge.rs.h"
 #include "tso_alra/inverse_root.h"
 #include "tso_alra/method.h"
-#include "tch-svgd/src/bridge.rs.h"
 
 // What a loader reads in the file (examples/torch_ops.py), since a PyTorch of another version lacks symbols that this
 // library needs, and says no more than that. Nothing refers to it: compiler and linker are told to keep it.
@@ -69,9 +69,9 @@ std::unique_ptr<at::Tensor> tso_alra_linear(const at::Tensor& input, const at::T
                                             const at::Tensor& input_factor, const at::Tensor& output_factor,
                                             const at::Tensor& input_root, const at::Tensor& output_root,
                                             const Preconditioning& p) {
-  return boxed(Call<Linear, tso_alra::TsoAlra>::forward(
-      input, weight, optional(bias), input_factor, output_factor, input_root, output_root, p.gamma, p.gradient_scale,
-      p.sum_positions, p.update, p.precondition, p.graft));
+  return boxed(Call<Linear, tso_alra::TsoAlra>::forward(input, weight, optional(bias), input_factor, output_factor,
+                                                        input_root, output_root, p.gamma, p.gradient_scale,
+                                                        p.sum_positions, p.update, p.precondition, p.graft));
 }
 
 std::unique_ptr<at::Tensor> tso_alra_conv2d(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,

@@ -1,4 +1,4 @@
-//! Tensors across the border between tch and cxx: the one home of `unsafe`.
+//! Tensors across the border between tch and cxx: the one home of `unsafe`, but for what cxx generates.
 #![allow(unsafe_code)]
 
 use crate::bridge::ffi;

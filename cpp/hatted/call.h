@@ -16,6 +16,13 @@ inline OptionalTensor optional(const Tensor& tensor) {
 }
 inline bool is_given(const OptionalTensor& tensor) { return tensor.has_value() && tensor->defined(); }
 
+// The operator of this name, "svgd::linear", whose arguments are those of the function type. It is looked up once where
+// the result is static.
+template <typename Function>
+c10::TypedOperatorHandle<Function> find_operator(const std::string& name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), "").typed<Function>();
+}
+
 template <typename Integers>
 std::vector<c10::SymInt> symbolic(const Integers& integers) {
   return {integers.begin(), integers.end()};
@@ -46,14 +53,14 @@ struct Call<Layer, Method, Pack<G...>, Pack<T...>, Pack<S...>> {
   static Tensor forward(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, T... state,
                         G... geometry, S... settings) {
     using Signature = Tensor(const Tensor&, const Tensor&, const OptionalTensor&, T..., G..., S...);
-    static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(Call::op().c_str(), "").typed<Signature>();
+    static const auto op = find_operator<Signature>(Call::op());
     return op.call(input, weight, bias, state..., std::move(geometry)..., settings...);
   }
 
   static Gradients backward(const Tensor& grad_output, const Tensor& input, BackwardWeight weight, T... state,
                             G... geometry, S... settings, Mask asked) {
     using Signature = Gradients(const Tensor&, const Tensor&, BackwardWeight, T..., G..., S..., Mask);
-    static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(backward_op().c_str(), "").typed<Signature>();
+    static const auto op = find_operator<Signature>(backward_op());
     return op.call(grad_output, input, weight, state..., std::move(geometry)..., settings..., asked);
   }
 };

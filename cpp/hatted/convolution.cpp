@@ -123,8 +123,11 @@ Tensor Conv2d::Use::input_products(at::ScalarType kind, bool with_one) const {
   const auto pair = [](c10::SymIntArrayRef pair) {
     return std::array<int64_t, 2>{pair[0].expect_int(), pair[1].expect_int()};
   };
-  const Window window{{weight_.size(2), weight_.size(3)}, pair(layer_.stride), pair(layer_.padding),
-                      pair(layer_.dilation),              layer_.groups.expect_int()};
+  const Window window{{weight_.size(2), weight_.size(3)},
+                      pair(layer_.stride),
+                      pair(layer_.padding),
+                      pair(layer_.dilation),
+                      layer_.groups.expect_int()};
   return patch_products(input_, window, kind, with_one);
 }
 

@@ -15,7 +15,8 @@
 //     void check(const char* op, const Tensor& weight, const Sizes& sizes) const;
 //
 //     // Called only where the weight's gradient is asked for: a frozen weight is the mechanism's to handle. The
-//     // gradients have the sizes and strides of the original's. A pass that fails must leave the state as it was: either
+//     // gradients have the kind, sizes and strides of the original's, where state is Float, or Double for Double. A
+//     pass that fails must leave the state as it was: either
 //     // nothing can fail once it has changed, or use.restore_on_error(state) comes before the change.
 //     ParameterGradients gradients(Use& use) const;
 //
@@ -67,7 +68,8 @@ class Use {
   // The gradient of the output: [rows, out], or [n, c_out, *space].
   const Tensor grad_output;
 
-  // The original's gradients, with that of the input, in as few passes as the original takes.
+  // The original's gradients, with that of the input, in as few passes as the original takes. The tensors are the
+  // method's: what it writes into them keeps their kind and strides.
   virtual ParameterGradients plain() = 0;
   // The same of the parameters alone, formed from `t` in the place of grad_output.
   virtual ParameterGradients from(const Tensor& t, bool with_bias) const = 0;

@@ -4,8 +4,8 @@
 //   NAMESPACE::_LAYER_backward(grad_output, input, weight, STATE, GEOMETRY, SETTINGS, output_mask) -> gradients
 //
 // A layer is a struct of its geometry, as Linear and Conv2d are; a method one of its state and settings, see method.h.
-// forward_autograd leaves a frozen weight to the original; backward_kernel gives what is not asked for nothing to do, and
-// restores the state of a pass that fails.
+// forward_autograd leaves a frozen weight to the original; backward_kernel gives what is not asked for nothing to do,
+// and restores the state of a pass that fails.
 #pragma once
 
 #include <ATen/core/grad_mode.h>

@@ -14,9 +14,9 @@ namespace {
 // Unfolded images are made in parts of about this size.
 constexpr int64_t kUnfoldedBytes = 64 << 20;
 
-// For each offset (y, x) of a neighbour, up to `reach` in each direction: the sum over all positions of the product of two
-// channels, the second of them at the neighbour, where the images are zero outside. [c, c / groups, 2 reach + 1, ...]. It
-// is the gradient of a convolution's weight, and libtorch's kernels for that need no patches in memory.
+// For each offset (y, x) of a neighbour, up to `reach` in each direction: the sum over all positions of the product of
+// two channels, the second of them at the neighbour, where the images are zero outside. [c, c / groups, 2 reach + 1,
+// ...]. It is the gradient of a convolution's weight, and libtorch's kernels for that need no patches in memory.
 Tensor correlations(const Tensor& images, std::array<int64_t, 2> reach, int64_t groups) {
   const auto channels = images.size(1);
   const auto weight =
@@ -37,11 +37,12 @@ Tensor unfolded(const Tensor& images, const Window& window) {
   }
   const auto n = padded.size(0), per_group = padded.size(1) / groups;
   const auto s = padded.strides();
-  // A view of the padded images, each of which stands in it once for each tap; the copy is in the order of the products.
+  // A view of the padded images, each of which stands in it once for each tap; the copy is in the order of the
+  // products.
   return padded
-      .as_strided({groups, per_group, kernel[0], kernel[1], n, output[0], output[1]},
-                  {per_group * s[1], s[1], dilation[0] * s[2], dilation[1] * s[3], s[0], stride[0] * s[2],
-                   stride[1] * s[3]})
+      .as_strided(
+          {groups, per_group, kernel[0], kernel[1], n, output[0], output[1]},
+          {per_group * s[1], s[1], dilation[0] * s[2], dilation[1] * s[3], s[0], stride[0] * s[2], stride[1] * s[3]})
       .reshape({groups, per_group * kernel[0] * kernel[1], n * output[0] * output[1]});
 }
 
@@ -61,14 +62,15 @@ Tensor unfolded_products(const Tensor& images, const Window& window, at::ScalarT
   return products;
 }
 
-// A kernel of 3x3 at every pixel of images that are padded with one zero: the products of two taps depend on the distance
-// of these alone, but for the positions outside of the grid, at which a tap still sees a pixel. There are 25 distances
-// where there are 81 pairs of taps. What those positions would add is taken off again: a row above and below, at which
-// only the tap ahead sees something, the columns likewise, and the corners, which are in both.
+// A kernel of 3x3 at every pixel of images that are padded with one zero: the products of two taps depend on the
+// distance of these alone, but for the positions outside of the grid, at which a tap still sees a pixel. There are 25
+// distances where there are 81 pairs of taps. What those positions would add is taken off again: a row above and below,
+// at which only the tap ahead sees something, the columns likewise, and the corners, which are in both.
 Tensor three_by_three_products(const Tensor& images, int64_t groups) {
   const auto channels = images.size(1), per_group = channels / groups;
   const auto height = images.size(2), width = images.size(3);
-  // [groups, c, 3, 3, c, 3, 3] out of what depends on the distance of two taps: that of the axis `place`, of [..., 5] or
+  // [groups, c, 3, 3, c, 3, 3] out of what depends on the distance of two taps: that of the axis `place`, of [..., 5]
+  // or
   // [..., 1]. The first tap runs backwards, so that the distance grows with both.
   const auto expanded = [&](const Tensor& by_distance) {
     const auto distances = by_distance.contiguous();

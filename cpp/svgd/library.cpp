@@ -7,7 +7,7 @@
 #include "method.h"
 
 TORCH_LIBRARY(svgd, m) {
-  // For every layer, as here for the convolution:
+  // For every layer, as here for the convolution (the weight of _linear_backward is optional):
   //   conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor second_moment, SymInt[2] stride, SymInt[2] padding,
   //     SymInt[2] dilation, SymInt groups, float scale, float decay, float eps, float gradient_scale,
   //     bool virtual_bias) -> Tensor

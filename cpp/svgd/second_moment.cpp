@@ -2,7 +2,6 @@
 // which are what the others are compared with.
 #include "second_moment.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/rsqrt.h>
@@ -12,6 +11,7 @@
 #include <cmath>
 
 #include "../hatted/autograd.h"
+#include "../hatted/call.h"
 #include "../hatted/checks.h"
 #include "flat_gradient.h"
 
@@ -19,29 +19,25 @@ namespace svgd {
 
 // ---- Calls ----
 
-// Each looks its operator up once; the types come from the function of the same name.
-#define SVGD_OPERATOR(FUNCTION, NAME) \
-  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("svgd::" NAME, "").typed<decltype(FUNCTION)>()
-
 Tensor virtual_grad(const Tensor& grad_output, const Tensor& second_moment, double scale, double decay, double eps,
                     double gradient_scale) {
-  SVGD_OPERATOR(virtual_grad, "virtual_grad");
+  static const auto op = hatted::find_operator<decltype(virtual_grad)>("svgd::virtual_grad");
   return op.call(grad_output, second_moment, scale, decay, eps, gradient_scale);
 }
 
 Tensor virtual_grad_composed(const Tensor& grad_output, const Tensor& second_moment, double scale, double decay,
                              double eps, double gradient_scale) {
-  SVGD_OPERATOR(virtual_grad_composed, "_virtual_grad_composed");
+  static const auto op = hatted::find_operator<decltype(virtual_grad_composed)>("svgd::_virtual_grad_composed");
   return op.call(grad_output, second_moment, scale, decay, eps, gradient_scale);
 }
 
 void update_second_moment(const Tensor& grad_output, const Tensor& second_moment, double decay, double gradient_scale) {
-  SVGD_OPERATOR(update_second_moment, "_update_second_moment");
+  static const auto op = hatted::find_operator<decltype(update_second_moment)>("svgd::_update_second_moment");
   op.call(grad_output, second_moment, decay, gradient_scale);
 }
 
 void scale_rows(const Tensor& rows, const Tensor& second_moment, double scale, double eps) {
-  SVGD_OPERATOR(scale_rows, "_scale_rows");
+  static const auto op = hatted::find_operator<decltype(scale_rows)>("svgd::_scale_rows");
   op.call(rows, second_moment, scale, eps);
 }
 
@@ -55,7 +51,7 @@ void check_hyperparameters(const char* op, double scale, double decay, double ep
                ": argument 'decay': expected a number in [0, 1), got ", decay, "; the paper uses 0.9");
   HATTED_CHECK(ConfigError, std::isfinite(eps) && static_cast<float>(eps) > 0, op,
                ": argument 'eps': expected a finite number > 0, got ", eps, "; the paper uses 1e-6");
-  HATTED_CHECK(ConfigError, std::isfinite(gradient_scale), op,
+  HATTED_CHECK(ConfigError, std::isfinite(static_cast<float>(gradient_scale)), op,
                ": argument 'gradient_scale': expected a finite number, got ", gradient_scale,
                "; 1 takes the gradient as received, 0 or less means the batch size");
 }

@@ -1,13 +1,12 @@
-// (X + damping I)^(-1/2) of symmetric X, by its eigenvalues: the matrices of all layers at once, in Float and, where that
-// fails, in Double.
+// (X + damping I)^(-1/2) of symmetric X, by its eigenvalues: the matrices of all layers at once, in Float and, where
+// that fails, in Double.
 #include "inverse_root.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_linalg_eigh.h>
-#include <ATen/ops/isfinite.h>
 #include <ATen/ops/full_like.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
@@ -21,6 +20,7 @@
 #include <vector>
 
 #include "../hatted/autograd.h"
+#include "../hatted/call.h"
 #include "../hatted/checks.h"
 
 namespace tso_alra {
@@ -29,8 +29,9 @@ namespace {
 constexpr auto kOp = "tso_alra::_inverse_roots";
 
 void check(at::TensorList factors, at::TensorList roots, double eps) {
-  HATTED_CHECK(ConfigError, factors.size() == roots.size(), kOp, ": argument 'roots': expected a tensor for each of the ",
-               factors.size(), " factors, got ", roots.size(), "; pass both lists in one order");
+  HATTED_CHECK(ConfigError, factors.size() == roots.size(), kOp,
+               ": argument 'roots': expected a tensor for each of the ", factors.size(), " factors, got ", roots.size(),
+               "; pass both lists in one order");
   for (size_t i = 0; i < factors.size(); ++i) {
     hatted::check_tensor(kOp, "factors", factors[i]);
     HATTED_CHECK(KindError, factors[i].scalar_type() == hatted::accumulator_kind(factors[i].scalar_type()), kOp,
@@ -41,12 +42,12 @@ void check(at::TensorList factors, at::TensorList roots, double eps) {
                  kOp, ": argument 'factors': expected square matrices [n, n] or [groups, n, n], got shape ",
                  factors[i].sym_sizes(), "; pass A and B of a layer");
     hatted::check_state(kOp, "roots", roots[i], factors[i]);
-    HATTED_CHECK(ShapeError, roots[i].sym_sizes() == factors[i].sym_sizes(), kOp,
-                 ": argument 'roots': expected shape ", factors[i].sym_sizes(), " (that of its factor), got ",
-                 roots[i].sym_sizes(), "; create it with that shape");
+    HATTED_CHECK(ShapeError, roots[i].sym_sizes() == factors[i].sym_sizes(), kOp, ": argument 'roots': expected shape ",
+                 factors[i].sym_sizes(), " (that of its factor), got ", roots[i].sym_sizes(),
+                 "; create it with that shape");
   }
-  HATTED_CHECK(ConfigError, std::isfinite(eps) && eps > 0, kOp,
-               ": argument 'eps': expected a finite number > 0, got ", eps, "; correct the setting");
+  HATTED_CHECK(ConfigError, std::isfinite(eps) && eps > 0, kOp, ": argument 'eps': expected a finite number > 0, got ",
+               eps, "; correct the setting");
 }
 
 // Of matrices [..., n, n]; `otherwise` where a matrix is zero, or not finite.
@@ -77,7 +78,8 @@ void on_the_cpu(const std::vector<Tensor>& factors, const std::vector<Tensor>& o
                 double eps, bool relative) {
   std::vector<size_t> order(factors.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t i, size_t j) { return factors[i].size(0) > factors[j].size(0); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t i, size_t j) { return factors[i].size(0) > factors[j].size(0); });
   const int64_t threads = std::min<int64_t>(at::get_num_threads(), static_cast<int64_t>(order.size()));
   at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
     // The thread's own state is not that of the caller: nothing here is for autograd, and nothing is cast.
@@ -156,9 +158,7 @@ void in_place(at::TensorList factors, at::TensorList roots, double eps, bool rel
 }  // namespace
 
 void inverse_roots(at::TensorList factors, at::TensorList roots, double eps, bool relative) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tso_alra::_inverse_roots", "")
-                             .typed<void(at::TensorList, at::TensorList, double, bool)>();
+  static const auto op = hatted::find_operator<decltype(inverse_roots)>(kOp);
   op.call(factors, roots, eps, relative);
 }
 

@@ -16,7 +16,8 @@
 namespace tso_alra {
 namespace {
 
-// factor <- (1 - gamma) factor + gamma scale products, as a new tensor; the old values where the new ones are not finite.
+// factor <- (1 - gamma) factor + gamma scale products, as a new tensor; the old values where the new ones are not
+// finite.
 Tensor averaged(const Tensor& factor, const Tensor& products, double gamma, double scale) {
   const auto updated = factor.mul(1 - gamma).add_(products, gamma * scale);
   // A sum of products x x^T is finite where its diagonal, that of the squares, is.
@@ -34,8 +35,7 @@ void update_factors(const TsoAlra& method, const hatted::Use& use) {
   const bool with_one = method.input_factor.size(-1) > use.inputs();
   const auto a = averaged(method.input_factor, use.input_products(kind, with_one), method.gamma,
                           1 / (samples * (method.sum_positions ? 1 : positions)));
-  const auto b = averaged(method.output_factor, use.output_products(kind), method.gamma,
-                          k * k / (samples * positions));
+  const auto b = averaged(method.output_factor, use.output_products(kind), method.gamma, k * k / (samples * positions));
   // What can run out of memory has come before: both change, or none.
   method.input_factor.copy_(a);
   method.output_factor.copy_(b);

@@ -1,5 +1,5 @@
-// TSO-ALRA, stage one: the gradient G of a layer's weight and bias, between the inverse roots of two second moments, that
-// of what the layer sees (A) and that of the gradient of what it gives (B). docs/design.md, Mathematics.
+// TSO-ALRA, stage one: the gradient G of a layer's weight and bias, between the inverse roots of two second moments,
+// that of what the layer sees (A) and that of the gradient of what it gives (B). docs/design.md, Mathematics.
 #pragma once
 
 #include "../hatted/method.h"

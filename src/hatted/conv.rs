@@ -90,16 +90,23 @@ fn check_geometry(
     };
     let groups = config.groups;
     for (argument, value, smallest) in [
-        ("in_dim", [in_dim; 2], 1),
-        ("out_dim", [out_dim; 2], 1),
-        ("ksize", ksizes, 1),
-        ("stride", config.stride, 1),
-        ("padding", config.padding, 0),
-        ("dilation", config.dilation, 1),
-        ("groups", [groups; 2], 1),
+        ("in_dim", &[in_dim][..], 1),
+        ("out_dim", &[out_dim], 1),
+        ("ksize", &ksizes, 1),
+        ("stride", &config.stride, 1),
+        ("padding", &config.padding, 0),
+        ("dilation", &config.dilation, 1),
+        ("groups", &[groups], 1),
     ] {
         if value.iter().any(|&v| v < smallest) {
-            return error(argument, &format!("at least {smallest}"), format!("{value:?}"));
+            return error(
+                argument,
+                &format!("at least {smallest}"),
+                match value {
+                    [one] => one.to_string(),
+                    pair => format!("{pair:?}"),
+                },
+            );
         }
     }
     if in_dim % groups != 0 {

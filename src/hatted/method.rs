@@ -61,7 +61,8 @@ pub trait Method: Sealed + fmt::Debug + Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// The operator of the layer that the pass is of. Its backward pass changes `state` in place.
+    /// The operator of the layer that the pass is of. Its backward pass changes `state` in place. What goes into the state is
+    /// of the unscaled gradient ([`Settings::gradient_scale`]); the gradients stay scaled.
     ///
     /// # Errors
     /// Those of the operator.

@@ -3,6 +3,7 @@
 //! [`Hatted`] makes the layers, [`Method`] says what a method must bring. [`Svgd`](crate::Svgd) is `Hatted<SvgdMethod>`.
 
 mod conv;
+mod files;
 mod layer;
 mod linear;
 pub(crate) mod method;

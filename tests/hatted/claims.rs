@@ -1,11 +1,11 @@
-//! What the mechanism promises for every method, of SVGD and of one that does nothing.
+//! What the mechanism promises for every method: of those of the crate, and of one that does nothing.
 
 use crate::common::*;
 use counter::Counter;
 use std::path::Path;
 use tch::nn::{self, Module};
 use tch::{Device, Kind, Tensor};
-use tch_svgd::hatted::{Hatted, HattedConv2D, HattedLinear, Method};
+use tch_svgd::hatted::{Convolution, Geometry, Hatted, HattedConv2D, HattedLinear, Method, Pass, Settings};
 use tch_svgd::testing::{tangent, with_memory};
 use tch_svgd::{
     Damping, Error, Graft, Granularity, Positions, Svgd, SvgdConfig, SvgdMethod, TsoAlraConfig, TsoAlraMethod, backward,
@@ -67,6 +67,9 @@ for_every_method! {
     the_state_follows_the_weight_to_another_kind
     the_state_is_saved_loaded_and_reset_in_place
     a_layer_names_itself_and_its_operator
+    gradients_have_the_kind_and_the_strides_of_the_originals
+    autograd_sees_that_the_state_has_changed
+    a_loss_scale_is_taken_out_of_the_state_and_left_in_the_gradients
 }
 
 /// Layers of a method, with the store of their variables.
@@ -560,5 +563,73 @@ fn a_layer_names_itself_and_its_operator<M: Tried>() {
             assert!(error.unwrap_err().to_string().contains("undefined"));
         }
         assert!(layers.states().iter().all(Option::is_none), "a pass that fails leaves no state");
+    });
+}
+
+fn gradients_have_the_kind_and_the_strides_of_the_originals<M: Tried>() {
+    with_every_config::<M>(|name, config| {
+        for kind in [Kind::Float, Kind::Double, Kind::BFloat16] {
+            for order in [false, true] {
+                let mut layers = Layers::<M>::new(config);
+                layers.vs.set_kind(kind);
+                if order {
+                    layers.conv.ws = leaf(&channels_last(&layers.conv.ws));
+                }
+                let gradients = |layers: &Layers<M>| -> Vec<_> {
+                    let mut weights: Vec<_> = layers.weights().to_vec();
+                    weights.extend([&layers.linear.bs, &layers.conv.bs].into_iter().flatten());
+                    let [rows, images] = layers.losses(kind);
+                    let gradients = Tensor::run_backward(&[rows + images], &weights, false, false);
+                    gradients.iter().map(|g| (g.kind(), g.size(), g.stride())).collect()
+                };
+                let hatted = gradients(&layers);
+                layers.hatted.set_enabled(false);
+                assert_eq!(hatted, gradients(&layers), "{name}: {kind:?} other order {order}");
+            }
+        }
+    });
+}
+
+/// A graph that has saved the state must not go on with other values of it.
+fn autograd_sees_that_the_state_has_changed<M: Tried>() {
+    with_every_config::<M>(|name, config| {
+        let layers = Layers::<M>::new(config);
+        let settings = Settings { config, enabled: true, loss_scale: 1.0, progress: Default::default() };
+        let inputs = [noise(3, &[9, 33], Kind::Float), noise(4, &[2, 3, 8, 8], Kind::Float)];
+        let geometries = [Geometry::Linear, Geometry::Conv2D(Convolution::default())];
+        for ((xs, ws), geometry) in inputs.iter().zip(layers.weights()).zip(geometries) {
+            let pass = Pass { xs, ws, bs: None, geometry };
+            let state = M::initial(&config, &pass, (Kind::Float, Device::Cpu)).unwrap();
+            let output = M::call(&settings, &pass, &state).unwrap();
+            let before: Vec<_> = state.iter().map(Tensor::copy).collect();
+            let factors: Vec<_> = state.iter().map(|tensor| leaf(&tensor.ones_like())).collect();
+            let products: Vec<_> =
+                factors.iter().zip(&state).map(|(factor, tensor)| (factor * tensor).sum(None)).collect();
+            output.square().mean(None).backward();
+            let changed: Vec<_> = state.iter().zip(&before).map(|(now, before)| !same_bits(now, before)).collect();
+            assert!(changed.contains(&true), "{name}");
+            for ((product, factor), changed) in products.iter().zip(&factors).zip(changed) {
+                let result = Tensor::f_run_backward(&[product], &[factor], false, false);
+                assert_eq!(result.is_err(), changed, "{name} {geometry:?}: {result:?}");
+            }
+        }
+    });
+}
+
+/// Of a power of two, so to the bit.
+fn a_loss_scale_is_taken_out_of_the_state_and_left_in_the_gradients<M: Tried>() {
+    with_every_config::<M>(|name, config| {
+        let step = |scale: f64| {
+            let layers = Layers::<M>::new(config);
+            layers.hatted.set_loss_scale(scale);
+            let [rows, images] = layers.losses(Kind::Float);
+            ((rows + images) * scale).backward();
+            (layers.states(), layers.weights().map(|weight| weight.grad() / scale))
+        };
+        let ((states, gradients), (scaled_states, scaled_gradients)) = (step(1.0), step(64.0));
+        assert!(same_states(&states, &scaled_states), "{name}: the state");
+        for (gradient, scaled) in gradients.iter().zip(&scaled_gradients) {
+            assert_same_bits(gradient, scaled, name);
+        }
     });
 }

@@ -52,13 +52,13 @@ fn schemas_of_a_method_are_those_of_its_layers_and_its_own_arguments() {
     let operators = operators("counter").unwrap();
     let expected = [
         "counter::_conv2d_backward(Tensor grad_output, Tensor input, Tensor weight, Tensor(a!) passes, Tensor(b!) sums, \
-         SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups, bool formed, bool fails, bool[3] \
+         SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups, float gradient_scale, bool formed, bool fails, bool[3] \
          output_mask) -> (Tensor, Tensor, Tensor)",
         "counter::_linear_backward(Tensor grad_output, Tensor input, Tensor? weight, Tensor(a!) passes, Tensor(b!) sums, \
-         bool formed, bool fails, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
+         float gradient_scale, bool formed, bool fails, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
         "counter::conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor passes, Tensor sums, SymInt[2] stride, SymInt[2] \
-         padding, SymInt[2] dilation, SymInt groups, bool formed, bool fails) -> Tensor",
-        "counter::linear(Tensor input, Tensor weight, Tensor? bias, Tensor passes, Tensor sums, bool formed, bool fails) -> \
+         padding, SymInt[2] dilation, SymInt groups, float gradient_scale, bool formed, bool fails) -> Tensor",
+        "counter::linear(Tensor input, Tensor weight, Tensor? bias, Tensor passes, Tensor sums, float gradient_scale, bool formed, bool fails) -> \
          Tensor",
     ];
     assert_eq!(operators.iter().map(|op| &op.schema[..]).collect::<Vec<_>>(), expected);

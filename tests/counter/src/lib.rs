@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 use tch_svgd::Result;
-use tch_svgd::hatted::{Convolution, Geometry, Method, Pass, Settings};
+use tch_svgd::hatted::{BatchGradient, Convolution, Geometry, Method, Pass, Settings};
 use tch_svgd::testing::{Sealed, lend, take};
 
 #[cxx::bridge(namespace = "counter")]
@@ -15,12 +15,14 @@ mod ffi {
         #[namespace = "at"]
         type Tensor = tch_svgd::testing::CxxTensor;
 
+        #[allow(clippy::too_many_arguments)]
         fn linear(
             input: &Tensor,
             weight: &Tensor,
             bias: &Tensor,
             passes: &Tensor,
             sums: &Tensor,
+            gradient_scale: f64,
             formed: bool,
             fails: bool,
         ) -> Result<UniquePtr<Tensor>>;
@@ -35,6 +37,7 @@ mod ffi {
             padding: &[i64],
             dilation: &[i64],
             groups: i64,
+            gradient_scale: f64,
             formed: bool,
             fails: bool,
         ) -> Result<UniquePtr<Tensor>>;
@@ -83,10 +86,11 @@ impl Method for Counter {
 
     fn call(settings: &Settings<Config>, pass: &Pass<'_>, state: &[Tensor]) -> Result<Tensor> {
         let Config { formed, fails } = settings.config;
+        let scale = settings.gradient_scale(BatchGradient::AsReceived, pass);
         let none = Tensor::new();
         let (xs, ws, bs) = (lend(pass.xs), lend(pass.ws), lend(pass.bs.unwrap_or(&none)));
         Ok(take(match pass.geometry {
-            Geometry::Linear => ffi::linear(xs, ws, bs, lend(&state[0]), lend(&state[1]), formed, fails)?,
+            Geometry::Linear => ffi::linear(xs, ws, bs, lend(&state[0]), lend(&state[1]), scale, formed, fails)?,
             Geometry::Conv2D(Convolution { stride, padding, dilation, groups }) => ffi::conv2d(
                 xs,
                 ws,
@@ -97,6 +101,7 @@ impl Method for Counter {
                 &padding,
                 &dilation,
                 groups,
+                scale,
                 formed,
                 fails,
             )?,
