@@ -70,7 +70,16 @@ impl Times {
 
     /// How many times as long as `other` the routine `name` took, round by round.
     pub fn ratio(&self, name: &str, other: &str) -> Ratio {
-        let ratios: Vec<f64> = self.of(name).iter().zip(self.of(other)).map(|(a, b)| a / b).collect();
+        self.ratio_of_sum(&[(1.0, name)], other)
+    }
+
+    /// The same of routines together, each so many times.
+    pub fn ratio_of_sum(&self, terms: &[(f64, &str)], other: &str) -> Ratio {
+        let mut sums = vec![0.0; self.seconds.len()];
+        for (times, name) in terms {
+            sums.iter_mut().zip(self.of(name)).for_each(|(sum, seconds)| *sum += times * seconds);
+        }
+        let ratios: Vec<f64> = sums.iter().zip(self.of(other)).map(|(a, b)| a / b).collect();
         Ratio {
             median: quantile(ratios.clone(), 0.5),
             quartiles: [quantile(ratios.clone(), 0.25), quantile(ratios, 0.75)],
@@ -143,10 +152,11 @@ impl Summary {
         Self { bench, ratios: Map::new(), facts: Map::new() }
     }
 
-    /// `ratio BENCH/NAME VALUE`, with the quartiles behind it.
+    /// `ratio BENCH/NAME VALUE`, with the quartiles behind it; `ratio BENCH VALUE` of a bench's main one, which has no name.
     pub fn ratio(&mut self, name: &str, ratio: Ratio) {
         let [low, high] = ratio.quartiles;
-        println!("ratio {}/{name} {:.3} # quartiles {low:.3} {high:.3}", self.bench, ratio.median);
+        let slash = if name.is_empty() { "" } else { "/" };
+        println!("ratio {}{slash}{name} {:.3} # quartiles {low:.3} {high:.3}", self.bench, ratio.median);
         self.ratios.insert(name.to_owned(), json!({ "median": ratio.median, "quartiles": ratio.quartiles }));
     }
 

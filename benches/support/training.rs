@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Kind, Tensor};
 use tch_svgd::hatted::Hatted;
-use tch_svgd::{Granularity, Plain, Svgd, SvgdConfig};
+use tch_svgd::{Granularity, Plain, Svgd, SvgdConfig, TsoAlra};
 
 #[path = "../../examples/support/models/mod.rs"]
 mod models;
@@ -92,6 +92,14 @@ impl Trainer {
             Method::SvgdElement | Method::SvgdChannel => nn::Sgd::default().build(&parameters, 0.5),
         };
         Trainer { model, optimizer: optimizer.unwrap(), parameters, svgd }
+    }
+
+    /// ResNet-20 with layers of TSO-ALRA's.
+    pub fn of_tso_alra(tso: &TsoAlra) -> Self {
+        let parameters = nn::VarStore::new(device());
+        let model = Box::new(ResNet20::of_width(tso, &parameters.root(), 10, 1));
+        let optimizer = nn::Sgd::default().build(&parameters, 0.1).unwrap();
+        Trainer { model, optimizer, parameters, svgd: None }
     }
 
     fn backward(&mut self, batch: &Batch) {
