@@ -109,9 +109,11 @@ fn whitening_gives_every_image_mean_0_and_deviation_1() {
 
 #[test]
 fn the_digits_are_split_as_documented_in_the_size_of_what_they_stand_for() {
-    for (benchmark, [channels, side], crops) in
-        [(Benchmark::Cifar10, [3, 32], true), (Benchmark::Mnist, [1, 28], false)]
-    {
+    for (benchmark, [channels, side], crops) in [
+        (Benchmark::Cifar10, [3, 32], true),
+        (Benchmark::Mnist, [1, 28], false),
+        (Benchmark::FashionMnist, [1, 28], false),
+    ] {
         let data = digits::load(benchmark).unwrap();
         assert_eq!(data.train.images.size(), [1437, channels, side, side]);
         assert_eq!(data.test.images.size(), [360, channels, side, side]);
@@ -190,7 +192,10 @@ fn the_paper_schedules_have_the_rates_of_its_tables() {
         [&MLP_MNIST, &VGG_CIFAR10, &RESNET20_CIFAR10].map(|e| (e.batch_size, e.l1)),
         [(32, 1e-4), (128, 1e-5), (128, 1e-4)]
     );
-    assert_eq!(experiment::ALL.map(|e| e.name), ["mlp_mnist", "vgg_cifar10", "resnet20_cifar10"]);
+    assert_eq!(
+        experiment::ALL[..3].iter().map(|e| e.name).collect::<Vec<_>>(),
+        ["mlp_mnist", "vgg_cifar10", "resnet20_cifar10"]
+    );
 }
 
 /// The paper's §5 for one weight in plain f64 arithmetic, with the penalty's gradient.

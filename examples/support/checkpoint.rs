@@ -190,7 +190,7 @@ impl Checkpoint {
                 serde_json::Value::Object(fields) => fields,
                 other => bail!("expected a record, got {other}"),
             };
-            for progress in ["steps", "seconds", "note", "state_bytes"] {
+            for progress in ["steps", "seconds", "note", "state_bytes", "switched_at"] {
                 fields.remove(progress);
             }
             for machine in ["cuda_graph", "crate_version", "libtorch_version"] {

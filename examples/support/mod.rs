@@ -6,6 +6,7 @@ pub mod data;
 pub mod experiment;
 mod files;
 pub mod initialise;
+pub mod method;
 pub mod models;
 pub mod optimizer;
 pub mod options;
@@ -29,12 +30,12 @@ use train::Job;
 
 /// Trains the model with every optimizer and seed that the options name, and reports.
 pub fn run<M: Model>(experiment: &Experiment, options: &Options) -> Result<ExitCode> {
-    options.validate()?;
+    options.validate(experiment)?;
     let device = options.device()?;
     if let Some(threads) = options.threads {
         tch::set_num_threads(i32::from(threads.get()));
     }
-    let data = data::load(&options.data, experiment.benchmark)?;
+    let data = data::load(&options.data, experiment.benchmark)?.hold_out(experiment.validation);
     println!("{}", data.describe());
     if options.budget < 1.0 {
         println!("budget {}: the paper's schedule with all its step counts multiplied by it", options.budget);

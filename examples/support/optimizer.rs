@@ -31,6 +31,12 @@ pub enum OptimizerKind {
     SvgdPerExample,
     /// SGD with momentum 0.9 on virtual gradients.
     SvgdMomentum,
+    /// Adam with the largest second moment so far.
+    Amsgrad,
+    /// SGD on Kronecker-factored gradients, grafted and relatively damped.
+    TsoAlra,
+    /// The same, and plain SGD once the validation loss stalls.
+    TsoAlraSwitch,
 }
 
 /// What becomes of a gradient.
@@ -40,6 +46,7 @@ pub enum Rule {
     Momentum,
     Rmsprop,
     Adam,
+    Amsgrad,
 }
 
 impl OptimizerKind {
@@ -52,9 +59,11 @@ impl OptimizerKind {
     pub fn rule(self) -> Rule {
         match self {
             Self::Sgd | Self::Svgd | Self::SvgdChannel | Self::SvgdPerExample => Rule::Sgd,
+            Self::TsoAlra | Self::TsoAlraSwitch => Rule::Sgd,
             Self::Momentum | Self::SvgdMomentum => Rule::Momentum,
             Self::Rmsprop => Rule::Rmsprop,
             Self::Adam => Rule::Adam,
+            Self::Amsgrad => Rule::Amsgrad,
         }
     }
 
@@ -63,11 +72,22 @@ impl OptimizerKind {
         self.svgd_config(0.0).is_some()
     }
 
-    /// The settings of the hatted layers; none for plain ones.
+    /// Whether it is TSO-ALRA, with a switch or without.
+    pub fn is_tso_alra(self) -> bool {
+        matches!(self, Self::TsoAlra | Self::TsoAlraSwitch)
+    }
+
+    /// Whether validation images tell it when to switch.
+    pub fn switches(self) -> bool {
+        self == Self::TsoAlraSwitch
+    }
+
+    /// The settings of SVGD's layers; none for others.
     pub fn svgd_config(self, scale: f64) -> Option<SvgdConfig> {
         let config = SvgdConfig { scale, ..Default::default() };
         match self {
-            Self::Sgd | Self::Momentum | Self::Rmsprop | Self::Adam => None,
+            Self::Sgd | Self::Momentum | Self::Rmsprop | Self::Adam | Self::Amsgrad => None,
+            Self::TsoAlra | Self::TsoAlraSwitch => None,
             Self::Svgd | Self::SvgdMomentum => Some(config),
             Self::SvgdChannel => Some(SvgdConfig { granularity: Granularity::Channel, ..config }),
             Self::SvgdPerExample => Some(SvgdConfig { batch_gradient: BatchGradient::PerExample, ..config }),
@@ -100,6 +120,8 @@ pub struct Optimizer {
     /// The moving means: those of the gradients, and those of their squares.
     first_moment: Option<Tensor>,
     second_moment: Option<Tensor>,
+    /// The largest of these means so far.
+    largest_second_moment: Option<Tensor>,
     /// Adam's β₁ᵗ and β₂ᵗ.
     decay_powers: Option<[Tensor; 2]>,
 }
@@ -132,10 +154,11 @@ impl Optimizer {
                 variables.push(variable);
             }
         });
-        let first_moment = matches!(rule, Rule::Momentum | Rule::Adam).then(zeros);
-        let second_moment = matches!(rule, Rule::Rmsprop | Rule::Adam).then(zeros);
-        let decay_powers =
-            matches!(rule, Rule::Adam).then(|| [(); 2].map(|()| Tensor::ones([], (Kind::Double, device))));
+        let first_moment = matches!(rule, Rule::Momentum | Rule::Adam | Rule::Amsgrad).then(zeros);
+        let second_moment = matches!(rule, Rule::Rmsprop | Rule::Adam | Rule::Amsgrad).then(zeros);
+        let largest_second_moment = matches!(rule, Rule::Amsgrad).then(zeros);
+        let decay_powers = matches!(rule, Rule::Adam | Rule::Amsgrad)
+            .then(|| [(); 2].map(|()| Tensor::ones([], (Kind::Double, device))));
         let negative_rate = Tensor::zeros([], (Kind::Float, device));
         let rate = 0.0;
         Self {
@@ -149,8 +172,19 @@ impl Optimizer {
             rate,
             first_moment,
             second_moment,
+            largest_second_moment,
             decay_powers,
         }
+    }
+
+    /// The moving means, each with its name.
+    fn moments(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
+        let moments = [
+            ("first_moment", &self.first_moment),
+            ("second_moment", &self.second_moment),
+            ("largest_second_moment", &self.largest_second_moment),
+        ];
+        moments.into_iter().filter_map(|(name, values)| Some((name, values.as_ref()?)))
     }
 
     /// The number of weights.
@@ -160,8 +194,7 @@ impl Optimizer {
 
     /// The memory of the moving means of all weights, in bytes.
     pub fn state_bytes(&self) -> usize {
-        let moments = [&self.first_moment, &self.second_moment].into_iter().flatten().count();
-        moments * 4 * self.parameters()
+        self.moments().count() * 4 * self.parameters()
     }
 
     /// Sets the learning rate of the steps to come.
@@ -205,8 +238,9 @@ impl Optimizer {
                 let _ = squares.lerp_(&gradient.square(), 1.0 - RMSPROP_DECAY);
                 gradient * (&*squares + EPS).rsqrt()
             }
-            // m ← 0.9 m + 0.1 g, v ← 0.999 v + 0.001 g², m / (1 - 0.9ᵗ) / √(v / (1 - 0.999ᵗ) + ε)
-            Rule::Adam => {
+            // m ← 0.9 m + 0.1 g, v ← 0.999 v + 0.001 g², m / (1 - 0.9ᵗ) / √(v / (1 - 0.999ᵗ) + ε); AMSGrad takes the largest v
+            // so far, as torch.optim has it.
+            Rule::Adam | Rule::Amsgrad => {
                 let means = self.first_moment.as_mut().expect("made for this rule");
                 let squares = self.second_moment.as_mut().expect("made for this rule");
                 let powers = self.decay_powers.as_mut().expect("made for this rule");
@@ -216,7 +250,15 @@ impl Optimizer {
                 let _ = means.lerp_(gradient, 1.0 - ADAM_DECAYS[0]);
                 let _ = squares.lerp_(&gradient.square(), 1.0 - ADAM_DECAYS[1]);
                 let [mean_weight, square_weight] = [&powers[0], &powers[1]].map(|power| power.neg() + 1.0);
-                (&*means / mean_weight) * (&*squares / square_weight + EPS).rsqrt()
+                let squares = match &mut self.largest_second_moment {
+                    Some(largest) => {
+                        let larger = largest.maximum(squares);
+                        largest.copy_(&larger);
+                        &*largest
+                    }
+                    None => &*squares,
+                };
+                (&*means / mean_weight) * (squares / square_weight + EPS).rsqrt()
             }
         };
         let _ = self.weights.addcmul_(&direction, &self.negative_rate);
@@ -224,9 +266,8 @@ impl Optimizer {
 
     /// The tensors that change from step to step beside the weights: each moving mean of each variable, by name.
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        let moments = [("first_moment", &self.first_moment), ("second_moment", &self.second_moment)];
         let mut state = Vec::new();
-        for (moment, values) in moments.into_iter().filter_map(|(name, values)| Some((name, values.as_ref()?))) {
+        for (moment, values) in self.moments() {
             let mut from = 0;
             for (name, variable) in self.names.iter().zip(&self.variables) {
                 let part = values.narrow(0, from, variable.numel() as i64).view(variable.size().as_slice());

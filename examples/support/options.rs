@@ -1,5 +1,6 @@
 //! The command line of the training programs.
 
+use super::experiment::Experiment;
 use super::optimizer::OptimizerKind;
 use anyhow::{Result, ensure};
 use clap::{ArgGroup, Parser};
@@ -98,11 +99,24 @@ pub struct Options {
 
 impl Options {
     /// Checks what the parsers of single options cannot see.
-    pub fn validate(&self) -> Result<()> {
+    pub fn validate(&self, experiment: &Experiment) -> Result<()> {
         for (index, optimizer) in self.optimizers.iter().enumerate() {
             ensure!(
                 !self.optimizers[..index].contains(optimizer),
                 "--optimizer: expected each once, got {} twice; give it once, and several --seeds for several runs",
+                optimizer.name()
+            );
+            ensure!(
+                !optimizer.switches() || experiment.validation > 0.0,
+                "--optimizer {}: expected an experiment with validation images, which tell when to switch, got {}; take \
+                 tso-alra, or the program tso_alra",
+                optimizer.name(),
+                experiment.name
+            );
+            ensure!(
+                !optimizer.is_tso_alra() || !self.cuda_graph,
+                "--cuda-graph: expected optimizers whose steps are all alike, got {}, which updates its second moments in \
+                 some of them; leave the option away",
                 optimizer.name()
             );
         }

@@ -4,6 +4,7 @@ use super::data::Split;
 use super::data::batches::whiten;
 use super::experiment::Experiment;
 use super::initialise::initialise;
+use super::method::Method;
 use super::models::Model;
 use super::optimizer::{Optimizer, OptimizerKind};
 use super::options::Options;
@@ -12,7 +13,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use tch::nn;
 use tch::{Device, Kind, Tensor};
-use tch_svgd::{CudaGraph, Plain, Svgd};
+use tch_svgd::CudaGraph;
 
 /// Steps before one is captured: libraries choose their algorithms in the first, and SVGD's second moments come to be.
 const EAGER_STEPS: usize = 3;
@@ -21,7 +22,7 @@ const EAGER_STEPS: usize = 3;
 pub struct Stepper<M> {
     model: M,
     vs: nn::VarStore,
-    svgd: Option<Svgd>,
+    method: Method,
     optimizer: Optimizer,
     /// The sum of the cross-entropies of the steps since it was last forgotten.
     loss_sum: Tensor,
@@ -54,14 +55,13 @@ impl<M: Model> Stepper<M> {
         device: Device,
     ) -> Result<Self> {
         let vs = nn::VarStore::new(device);
-        let config = kind.svgd_config(options.scale.unwrap_or(experiment.scale));
-        let svgd = config.map(Svgd::new).transpose()?;
-        let model = match &svgd {
-            Some(svgd) => M::new(svgd, &vs.root(), classes),
-            None => M::new(&Plain, &vs.root(), classes),
-        };
+        let method = Method::new(kind, options.scale.unwrap_or(experiment.scale), options.loss_scale)?;
         tch::manual_seed(seed as i64);
-        initialise(&vs);
+        let model: M = method.build(&vs.root(), classes);
+        if M::AS_SVGDS_AUTHORS {
+            tch::manual_seed(seed as i64);
+            initialise(&vs);
+        }
         let optimizer = Optimizer::new(kind.rule(), &vs, experiment.l1);
         let parameters = optimizer.parameters();
         ensure!(
@@ -70,13 +70,10 @@ impl<M: Model> Stepper<M> {
             M::NAME,
             M::PARAMETERS
         );
-        if let Some(svgd) = &svgd {
-            svgd.f_set_loss_scale(options.loss_scale)?;
-        }
         let graph = if options.cuda_graph { Graph::After(EAGER_STEPS) } else { Graph::Off };
         let loss_sum = Tensor::zeros([], (Kind::Float, device));
         let (amp, loss_scale, test_batch) = (options.amp, options.loss_scale, experiment.test_batch);
-        Ok(Self { model, vs, svgd, optimizer, loss_sum, amp, loss_scale, test_batch, graph })
+        Ok(Self { model, vs, method, optimizer, loss_sum, amp, loss_scale, test_batch, graph })
     }
 
     pub fn parameters(&self) -> usize {
@@ -85,7 +82,7 @@ impl<M: Model> Stepper<M> {
 
     /// What the optimizer keeps from step to step, in bytes: moving means of weights, second moments of outputs.
     pub fn state_bytes(&self) -> usize {
-        self.optimizer.state_bytes() + self.svgd.as_ref().map_or(0, Svgd::state_bytes)
+        self.optimizer.state_bytes() + self.method.state_bytes()
     }
 
     /// Whether steps are replayed from a graph.
@@ -96,6 +93,11 @@ impl<M: Model> Stepper<M> {
     /// Trains on one batch. Nothing waits for the device, but for the one step that is captured.
     pub fn step(&mut self, rate: f64, images: &Tensor, labels: &Tensor) -> Result<()> {
         self.optimizer.set_rate(rate);
+        self.run(images, labels)?;
+        self.method.step()
+    }
+
+    fn run(&mut self, images: &Tensor, labels: &Tensor) -> Result<()> {
         match &mut self.graph {
             Graph::Off => self.train(images, labels),
             Graph::After(0) => self.capture(images, labels),
@@ -158,6 +160,11 @@ impl<M: Model> Stepper<M> {
         let _ = self.loss_sum.zero_();
     }
 
+    /// Tells a validation loss; whether the gradients are plain from now on, though they were not.
+    pub fn observe(&self, validation_loss: f64) -> bool {
+        self.method.observe(validation_loss)
+    }
+
     /// The mean cross-entropy, and the share of wrong answers in per cent. Batch norm sees test images in batches of
     /// equal size, whatever the training batch is.
     pub fn test(&self, test: &Split) -> Result<(f64, f64)> {
@@ -182,10 +189,7 @@ impl<M: Model> Stepper<M> {
         let mut state = self.optimizer.state();
         state.push((LOSS_SUM.to_owned(), self.loss_sum.shallow_clone()));
         Tensor::write_safetensors(&state, folder.join(OPTIMIZER)).context(OPTIMIZER)?;
-        if let Some(svgd) = &self.svgd {
-            svgd.save(folder.join(SECOND_MOMENTS))?;
-        }
-        Ok(())
+        self.method.save(folder)
     }
 
     /// Reads what [`save`](Self::save) has written.
@@ -199,16 +203,12 @@ impl<M: Model> Stepper<M> {
             let saved = saved.remove(&name).with_context(|| format!("{}: '{name}' is missing", path.display()))?;
             tensor.f_copy_(&saved).with_context(|| format!("{}: '{name}'", path.display()))?;
         }
-        if let Some(svgd) = &self.svgd {
-            svgd.load(folder.join(SECOND_MOMENTS))?;
-        }
-        Ok(())
+        self.method.load(folder)
     }
 }
 
 /// The files of a checkpoint.
 const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
-const SECOND_MOMENTS: &str = "svgd.safetensors";
 /// Beside the optimizer's own tensors.
 const LOSS_SUM: &str = "loss_sum";

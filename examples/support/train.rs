@@ -2,8 +2,8 @@
 
 use super::checkpoint::Checkpoints;
 use super::curve::Curve;
-use super::data::Dataset;
 use super::data::batches::Batches;
+use super::data::{Dataset, Split};
 use super::experiment::Experiment;
 use super::files::write_atomically;
 use super::models::Model;
@@ -49,6 +49,7 @@ impl Job<'_> {
             data: data.name.to_owned(),
             training_images: data.train.len(),
             test_images: data.test.len(),
+            validation_images: data.validation.as_ref().map_or(0, Split::len),
             optimizer: self.optimizer,
             seed: self.seed,
             batch_size: batches.size(),
@@ -71,6 +72,7 @@ impl Job<'_> {
             state_bytes: 0,
             steps: 0,
             seconds: 0.0,
+            switched_at: None,
             note: None,
         })
     }
@@ -119,8 +121,8 @@ pub fn train<M: Model>(job: &Job) -> Result<Run> {
                 println!("{name}: had come to its end before");
             } else {
                 stepper.load(&checkpoint.folder)?;
-                let Record { steps, seconds, state_bytes, .. } = checkpoint.manifest.record;
-                record = Record { steps, seconds, state_bytes, ..record };
+                let Record { steps, seconds, state_bytes, switched_at, .. } = checkpoint.manifest.record;
+                record = Record { steps, seconds, state_bytes, switched_at, ..record };
                 println!("{name}: goes on from the checkpoint of step {steps}");
             }
             Curve::restore(&checkpoint.folder, &job.folder)?
@@ -168,6 +170,14 @@ pub fn train<M: Model>(job: &Job) -> Result<Run> {
         if due || diverged {
             evaluate(&stepper, &mut curve)?;
             stepper.forget_losses();
+            if let Some(validation) = data.validation.as_ref().filter(|_| job.optimizer.switches())
+                && stepper.observe(stepper.test(validation)?.0)
+            {
+                record.switched_at = Some(step);
+                bar.suspend(|| {
+                    println!("{name}: plain gradients from step {step} on: the validation loss has stalled")
+                });
+            }
         }
         if save || diverged {
             checkpoints.save(&record, |folder| {

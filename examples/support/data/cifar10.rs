@@ -29,6 +29,7 @@ pub fn read(folder: &Path) -> Result<Dataset> {
         classes: i64::from(CLASSES),
         augmentation: Augmentation { crops: true, flips: true },
         train: read_files(&train)?,
+        validation: None,
         test: read_files(&[folder.join("test_batch.bin")])?,
     })
 }

@@ -13,7 +13,7 @@ const SIDE: i64 = 8;
 /// the file train, the last 360 test.
 pub fn load(stand_for: Benchmark) -> Result<Dataset> {
     let (channels, side) = match stand_for {
-        Benchmark::Mnist => (1, 28),
+        Benchmark::Mnist | Benchmark::FashionMnist => (1, 28),
         Benchmark::Cifar10 => (3, 32),
     };
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(GzDecoder::new(FILE));
@@ -42,6 +42,7 @@ pub fn load(stand_for: Benchmark) -> Result<Dataset> {
         classes: 10,
         augmentation: Augmentation { crops: stand_for == Benchmark::Cifar10, flips: false },
         train: split(0, TRAIN),
+        validation: None,
         test: split(TRAIN, n),
     })
 }

@@ -4,7 +4,7 @@ pub mod batches;
 mod cifar10;
 pub mod digits;
 mod download;
-mod mnist;
+mod idx;
 
 use super::options::DataSource;
 use anyhow::Result;
@@ -45,6 +45,8 @@ pub struct Dataset {
     pub classes: i64,
     pub augmentation: Augmentation,
     pub train: Split,
+    /// Training images that are not trained on, where some were [held out](Self::hold_out).
+    pub validation: Option<Split>,
     pub test: Split,
 }
 
@@ -53,6 +55,8 @@ pub struct Dataset {
 pub enum Benchmark {
     /// 28x28 images in grey, as they are.
     Mnist,
+    /// As MNIST, of clothes.
+    FashionMnist,
     /// 32x32 images in colour, cropped and mirrored.
     Cifar10,
 }
@@ -61,14 +65,16 @@ impl Benchmark {
     /// Its name, as a `Dataset` has it.
     pub fn name(self) -> &'static str {
         match self {
-            Benchmark::Mnist => mnist::NAME,
+            Benchmark::Mnist => idx::MNIST.name,
+            Benchmark::FashionMnist => idx::FASHION_MNIST.name,
             Benchmark::Cifar10 => cifar10::NAME,
         }
     }
 
     fn folder(self) -> &'static str {
         match self {
-            Benchmark::Mnist => mnist::FOLDER,
+            Benchmark::Mnist => idx::MNIST.folder,
+            Benchmark::FashionMnist => idx::FASHION_MNIST.folder,
             Benchmark::Cifar10 => cifar10::FOLDER,
         }
     }
@@ -78,14 +84,24 @@ impl Benchmark {
         let below = folder.join(self.folder());
         let folder = if below.is_dir() { &below } else { folder };
         match self {
-            Benchmark::Mnist => mnist::read(folder),
+            Benchmark::Mnist => idx::MNIST.read(folder),
+            Benchmark::FashionMnist => idx::FASHION_MNIST.read(folder),
             Benchmark::Cifar10 => cifar10::read(folder),
+        }
+    }
+
+    /// The folder where a package of the system has it.
+    fn installed(self) -> Option<&'static Path> {
+        match self {
+            Benchmark::FashionMnist => idx::FASHION_MNIST.installed(),
+            Benchmark::Mnist | Benchmark::Cifar10 => None,
         }
     }
 
     fn download(self, folder: &Path) -> Result<Result<(), Unavailable>> {
         match self {
-            Benchmark::Mnist => mnist::download(folder),
+            Benchmark::Mnist => idx::MNIST.download(folder),
+            Benchmark::FashionMnist => idx::FASHION_MNIST.download(folder),
             Benchmark::Cifar10 => cifar10::download(folder),
         }
     }
@@ -98,6 +114,11 @@ pub fn load(source: &DataSource, benchmark: Benchmark) -> Result<Dataset> {
         DataSource::Folder(folder) => benchmark.read(folder),
         DataSource::Auto => {
             let folder = Path::new("data").join(benchmark.folder());
+            if !folder.is_dir()
+                && let Some(installed) = benchmark.installed()
+            {
+                return benchmark.read(installed);
+            }
             if !folder.is_dir()
                 && let Err(Unavailable(reason)) = benchmark.download(&folder)?
             {
@@ -115,10 +136,27 @@ pub fn load(source: &DataSource, benchmark: Benchmark) -> Result<Dataset> {
 
 impl Dataset {
     pub fn describe(&self) -> String {
-        format!("{}: {} training images, {} test images", self.name, self.train.len(), self.test.len())
+        let held_out = self.validation.as_ref().map(|split| format!(", {} for validation", split.len()));
+        let held_out = held_out.unwrap_or_default();
+        format!("{}: {} training images{held_out}, {} test images", self.name, self.train.len(), self.test.len())
     }
 
     pub fn to_device(&self, device: Device) -> Dataset {
-        Dataset { train: self.train.to_device(device), test: self.test.to_device(device), ..*self }
+        let validation = self.validation.as_ref().map(|split| split.to_device(device));
+        Dataset { train: self.train.to_device(device), validation, test: self.test.to_device(device), ..*self }
+    }
+
+    /// Keeps the last of the training images, this share of them, for validation.
+    pub fn hold_out(mut self, share: f64) -> Dataset {
+        let n = self.train.len() as i64;
+        let kept = n - (n as f64 * share).round() as i64;
+        if kept < n {
+            let part = |from, length| Split {
+                images: self.train.images.narrow(0, from, length),
+                labels: self.train.labels.narrow(0, from, length),
+            };
+            (self.train, self.validation) = (part(0, kept), Some(part(kept, n - kept)));
+        }
+        self
     }
 }

@@ -4,6 +4,7 @@
 mod batch_norm;
 pub mod mlp;
 pub mod resnet20;
+pub mod small;
 pub mod vgg;
 
 use tch::nn;
@@ -15,6 +16,8 @@ pub trait Model: nn::Module + Sized {
     const NAME: &'static str;
     /// The number of its parameters for ten classes, which the paper gives.
     const PARAMETERS: usize;
+    /// Whether its weights begin as the authors of SVGD have them (`initialise`), and not as tch has them.
+    const AS_SVGDS_AUTHORS: bool = true;
 
     /// Builds it below `p`. Parameters of batch norms have a part of their path that begins with `norm`.
     fn new<L: Layers>(layers: &L, p: &nn::Path, classes: i64) -> Self;

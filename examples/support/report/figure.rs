@@ -33,6 +33,10 @@ fn color(optimizer: OptimizerKind) -> RGBColor {
         OptimizerKind::SvgdChannel => RGBColor(230, 159, 0),
         OptimizerKind::SvgdPerExample => RGBColor(120, 120, 120),
         OptimizerKind::SvgdMomentum => BLACK,
+        // Two of Paul Tol's and one between.
+        OptimizerKind::Amsgrad => RGBColor(51, 34, 136),
+        OptimizerKind::TsoAlra => RGBColor(200, 30, 60),
+        OptimizerKind::TsoAlraSwitch => RGBColor(136, 34, 85),
     }
 }
 

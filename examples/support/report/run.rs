@@ -25,6 +25,9 @@ pub struct Record {
     pub data: String,
     pub training_images: usize,
     pub test_images: usize,
+    /// Training images that were held out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub validation_images: usize,
     pub optimizer: OptimizerKind,
     pub seed: u64,
     pub batch_size: usize,
@@ -53,8 +56,15 @@ pub struct Record {
     pub steps: usize,
     /// Of training alone, evaluations left out.
     pub seconds: f64,
+    /// The step at which its method gave way to plain gradients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switched_at: Option<usize>,
     /// Why it ended before its time.
     pub note: Option<String>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Record {
@@ -72,7 +82,7 @@ impl Record {
     pub fn conditions(&self) -> Record {
         // The scale is there for every optimizer, but does something to virtual gradients only.
         let scale = if self.optimizer.is_virtual() { self.scale } else { 0.0 };
-        Record { seed: 0, seconds: 0.0, state_bytes: 0, scale, ..self.clone() }
+        Record { seed: 0, seconds: 0.0, state_bytes: 0, switched_at: None, scale, ..self.clone() }
     }
 
     /// Why it is shorter than it was to be, if it is: it ended before its time, or has not ended yet.

@@ -203,7 +203,7 @@ impl Section<'_> {
 
     /// Whether the paper's numbers are of the same data.
     pub fn has_published_data(&self) -> bool {
-        self.record().data == published_data(self.experiment)
+        self.experiment.paper_errors.is_some() && self.record().data == published_data(self.experiment)
     }
 
     /// Whether the paper's numbers are of the same data, the same batches and as many steps.
@@ -304,7 +304,7 @@ impl Section<'_> {
             let settings_differ = record.optimizer.is_virtual() && record.scale != self.experiment.scale;
             if has_other_rates(self.experiment, record) || settings_differ {
                 text += " (not the paper's)";
-            } else if self.experiment.paper_error(row.optimizer).is_none() {
+            } else if self.experiment.paper_errors.is_some() && self.experiment.paper_error(row.optimizer).is_none() {
                 let of_svgd = row.optimizer.is_virtual()
                     && self.experiment.rates(row.optimizer) == self.experiment.rates(OptimizerKind::Svgd);
                 text += if of_svgd { " (the paper's of svgd)" } else { " (ours: the paper has none)" };

@@ -1,0 +1,165 @@
+//! Data sets in MNIST's IDX files, MNIST and Fashion-MNIST, and how they get here.
+
+use super::download::{Unavailable, download as fetch, publish, variable};
+use super::{Augmentation, Dataset, Split};
+use anyhow::{Context, Result, ensure};
+use flate2::read::GzDecoder;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// A data set, and where it is to be had.
+pub struct Source {
+    pub name: &'static str,
+    /// The folder of the files.
+    pub folder: &'static str,
+    /// Where a package of the system has them.
+    installed: Option<&'static str>,
+    /// The folder of the compressed files, and a variable that names a mirror.
+    url: &'static str,
+    url_variable: &'static str,
+    /// The MD5 of each of [`FILES`] as it is compressed there.
+    md5: [&'static str; 4],
+}
+
+pub const MNIST: Source = Source {
+    name: "MNIST",
+    folder: "mnist",
+    installed: None,
+    url: "https://ossci-datasets.s3.amazonaws.com/mnist",
+    url_variable: "MNIST_URL",
+    md5: [
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "9fb629c4189551a2d022fa330f9573f3",
+        "ec29112dd5afa0611ce80d1b7f02629c",
+    ],
+};
+
+pub const FASHION_MNIST: Source = Source {
+    name: "Fashion-MNIST",
+    folder: "fashion-mnist",
+    // Debian's dataset-fashion-mnist.
+    installed: Some("/usr/share/datasets/fashion-mnist"),
+    url: "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+    url_variable: "FASHION_MNIST_URL",
+    md5: [
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
+    ],
+};
+
+const FILES: [&str; 4] =
+    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+
+const SIDE: usize = 28;
+const CLASSES: u8 = 10;
+
+impl Source {
+    /// The folder of the files that a package of the system has, where it is installed.
+    pub fn installed(&self) -> Option<&'static Path> {
+        self.installed.map(Path::new).filter(|folder| folder.is_dir())
+    }
+
+    /// Reads the four files in `folder`, compressed or not. The images are neither cropped nor mirrored in training.
+    pub fn read(&self, folder: &Path) -> Result<Dataset> {
+        let split = |part: &str| -> Result<Split> {
+            let images = self.read_idx(&folder.join(format!("{part}-images-idx3-ubyte")), &[SIDE, SIDE])?;
+            let labels_path = folder.join(format!("{part}-labels-idx1-ubyte"));
+            let labels = self.read_idx(&labels_path, &[])?;
+            ensure!(
+                images.count == labels.count,
+                "{}: expected {} labels, one for each image of its other file, got {}; download both again",
+                labels_path.display(),
+                images.count,
+                labels.count
+            );
+            if let Some(index) = labels.bytes.iter().position(|&label| label >= CLASSES) {
+                anyhow::bail!(
+                    "{}: record {index}: expected a label below {CLASSES}, got {}; the file is damaged: download it again",
+                    labels_path.display(),
+                    labels.bytes[index]
+                );
+            }
+            let size = [images.count as i64, 1, SIDE as i64, SIDE as i64];
+            let labels: Vec<i64> = labels.bytes.into_iter().map(i64::from).collect();
+            Ok(Split {
+                images: Tensor::from_data_size(&images.bytes, &size, Kind::Uint8),
+                labels: Tensor::from_slice(&labels),
+            })
+        };
+        Ok(Dataset {
+            name: self.name,
+            classes: i64::from(CLASSES),
+            augmentation: Augmentation { crops: false, flips: false },
+            train: split("train")?,
+            validation: None,
+            test: split("t10k")?,
+        })
+    }
+
+    /// An IDX file of unsigned bytes: 0, 0, 8, the number of dimensions, each dimension as a big-endian u32, the data.
+    fn read_idx(&self, path: &Path, record: &[usize]) -> Result<Records> {
+        let compressed = path.with_extension("gz");
+        let mut bytes = Vec::new();
+        let read = match path.exists() || !compressed.exists() {
+            true => File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
+            false => File::open(&compressed).and_then(|file| GzDecoder::new(file).read_to_end(&mut bytes)),
+        };
+        read.with_context(|| {
+            format!("{}: cannot be read; --data wants the folder of {}'s four files", path.display(), self.name)
+        })?;
+        let header = 4 + 4 * (1 + record.len());
+        let dimensions = |bytes: &[u8]| -> Vec<usize> {
+            let words = bytes[4..header].chunks_exact(4);
+            words.map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]) as usize).collect()
+        };
+        let whole = bytes.len() >= header && bytes[..4] == [0, 0, 8, 1 + record.len() as u8] && {
+            let found = dimensions(&bytes);
+            let size = found.iter().try_fold(1usize, |size, &dimension| size.checked_mul(dimension));
+            found[0] > 0 && found[1..] == *record && size == Some(bytes.len() - header)
+        };
+        ensure!(
+            whole,
+            "{}: expected an IDX file of records of {} bytes, got {} bytes that are none; the file is cut off, \
+         or another one: download it again",
+            path.display(),
+            record.iter().product::<usize>(),
+            bytes.len()
+        );
+        let count = dimensions(&bytes)[0];
+        bytes.drain(..header);
+        Ok(Records { count, bytes })
+    }
+
+    /// Downloads, verifies and uncompresses the files so that `folder` holds them; it appears when all are in it.
+    pub fn download(&self, folder: &Path) -> Result<Result<(), Unavailable>> {
+        let parent = folder.parent().context("a folder for the data")?;
+        let url = variable(self.url_variable, self.url);
+        let mut compressed = Vec::new();
+        for (name, md5) in FILES.into_iter().zip(self.md5) {
+            match fetch(name, &format!("{}/{name}.gz", url.trim_end_matches('/')), md5, parent)? {
+                Ok(file) => compressed.push((name, file)),
+                Err(unavailable) => return Ok(Err(unavailable)),
+            }
+        }
+        let unpacked = tempfile::tempdir_in(parent)?;
+        let files = unpacked.path().join(self.folder);
+        std::fs::create_dir(&files)?;
+        for (name, file) in compressed {
+            std::io::copy(&mut GzDecoder::new(file), &mut File::create(files.join(name))?)
+                .with_context(|| format!("{name} cannot be uncompressed"))?;
+        }
+        publish(&files, folder)?;
+        Ok(Ok(()))
+    }
+}
+
+/// The records of a file, one after the other.
+struct Records {
+    count: usize,
+    bytes: Vec<u8>,
+}
