@@ -11,9 +11,11 @@ use support::data::batches::{Batches, whiten};
 use support::data::{Augmentation, Benchmark, Dataset, Split, digits};
 use support::experiment::{self, MLP_MNIST, RESNET20_CIFAR10, VGG_CIFAR10};
 use support::initialise::{initialise, is_batch_norm};
+use support::method::Method;
 use support::models::Model;
 use support::models::mlp::Mlp;
 use support::models::resnet20::ResNet20;
+use support::models::small::{SmallAlexNet, SmallVgg};
 use support::models::vgg::Vgg;
 use support::optimizer::{Optimizer, OptimizerKind, Rule};
 use support::options::Options;
@@ -30,7 +32,7 @@ fn numbered(crops: bool, flips: bool) -> Dataset {
     let images = (image.expand([40, 3, 32, 32], false) + labels.view([40, 1, 1, 1])).to_kind(Kind::Uint8);
     let split = || Split { images: images.copy(), labels: labels.copy() };
     let augmentation = Augmentation { crops, flips };
-    Dataset { name: "numbered", classes: 40, augmentation, train: split(), test: split() }
+    Dataset { name: "numbered", classes: 40, augmentation, train: split(), validation: None, test: split() }
 }
 
 #[test]
@@ -200,7 +202,7 @@ fn the_paper_schedules_have_the_rates_of_its_tables() {
 
 /// The paper's §5 for one weight in plain f64 arithmetic, with the penalty's gradient.
 fn reference(rule: Rule, rates: &[f64], l1: f64, mut w: f64, gradient: impl Fn(f64) -> f64) -> f64 {
-    let (mut m, mut v) = (0.0, 0.0);
+    let (mut m, mut v, mut largest) = (0.0, 0.0, 0f64);
     for (t, rate) in (1..).zip(rates) {
         let sign = if w == 0.0 { 0.0 } else { f64::signum(w) };
         let g = gradient(w) + l1 * sign;
@@ -215,9 +217,11 @@ fn reference(rule: Rule, rates: &[f64], l1: f64, mut w: f64, gradient: impl Fn(f
                     v = 0.9 * v + 0.1 * g * g;
                     g / (v + 1e-8).sqrt()
                 }
-                Rule::Adam => {
+                Rule::Adam | Rule::Amsgrad => {
                     m = 0.9 * m + 0.1 * g;
                     v = 0.999 * v + 0.001 * g * g;
+                    largest = largest.max(v);
+                    let v = if rule == Rule::Adam { v } else { largest };
                     m / (1.0 - 0.9f64.powi(t)) / (v / (1.0 - 0.999f64.powi(t)) + 1e-8).sqrt()
                 }
             };
@@ -228,9 +232,11 @@ fn reference(rule: Rule, rates: &[f64], l1: f64, mut w: f64, gradient: impl Fn(f
 #[test]
 fn the_optimizers_follow_the_papers_formulas() {
     // A loss of sum(c (w - 0.5)²) / 2. Gradients of 1e-5 tell an ε inside of the root from one outside.
-    let rates = [0.1, 0.1, 0.05, 0.01];
+    // The last rates are so low that second moments fall, which tells AMSGrad from Adam.
+    let mut rates = vec![0.1, 0.1, 0.05, 0.01];
+    rates.extend([1e-3; 30]);
     let l1 = 1e-3;
-    for rule in [Rule::Sgd, Rule::Momentum, Rule::Rmsprop, Rule::Adam] {
+    for rule in [Rule::Sgd, Rule::Momentum, Rule::Rmsprop, Rule::Adam, Rule::Amsgrad] {
         for loss_scale in [1.0, 64.0] {
             let vs = nn::VarStore::new(Device::Cpu);
             let start = [0.7, -0.3, 0.0, 2.0, 0.50001];
@@ -242,7 +248,7 @@ fn the_optimizers_follow_the_papers_formulas() {
             });
             let mut optimizer = Optimizer::new(rule, &vs, l1);
             assert_eq!(optimizer.parameters(), 10);
-            for rate in rates {
+            for &rate in &rates {
                 let loss = |w: &Tensor| -> Tensor { (w - 0.5).square().sum(Kind::Float) * 0.5 };
                 optimizer.set_rate(rate);
                 let loss = (loss(&variables[0]) + loss(&variables[1])) * loss_scale;
@@ -259,6 +265,7 @@ fn the_optimizers_follow_the_papers_formulas() {
                 Rule::Sgd => 0,
                 Rule::Momentum | Rule::Rmsprop => 1,
                 Rule::Adam => 2,
+                Rule::Amsgrad => 3,
             };
             assert_eq!(optimizer.state_bytes(), moments * 10 * 4);
         }
@@ -312,6 +319,7 @@ fn steps_that_a_cuda_graph_replays_train_as_eager_ones_do() {
 
 /// Builds a model plain and hatted, and looks at its first weights.
 fn check_model<M: Model>(images: [i64; 4], batch_norms: usize, weights: usize, biases: usize) {
+    assert!(M::AS_SVGDS_AUTHORS);
     let plain = nn::VarStore::new(Device::Cpu);
     let model = M::new(&Plain, &plain.root(), 10);
     let parameters: usize = plain.trainable_variables().iter().map(Tensor::numel).sum();
@@ -355,4 +363,39 @@ fn the_models_are_the_papers_and_start_alike_for_every_optimizer() {
     check_model::<Mlp>([4, 1, 28, 28], 4, 5, 5);
     check_model::<Vgg>([4, 3, 32, 32], 3, 6, 6);
     check_model::<ResNet20>([4, 3, 32, 32], 19, 20, 1);
+    check_small_model::<SmallVgg<1, 28>>([4, 1, 28, 28], 12);
+    check_small_model::<SmallVgg<3, 32>>([4, 3, 32, 32], 12);
+    check_small_model::<SmallAlexNet<1, 28>>([4, 1, 28, 28], 14);
+    check_small_model::<SmallAlexNet<3, 32>>([4, 3, 32, 32], 14);
+}
+
+/// A seed gives every optimizer the same weights, which are tch's.
+fn check_small_model<M: Model>(images: [i64; 4], variables: usize) {
+    let build = |kind: OptimizerKind| {
+        let vs = nn::VarStore::new(Device::Cpu);
+        tch::manual_seed(4);
+        let model: M = Method::new(kind, 0.01, 1.0).unwrap().build(&vs.root(), 10);
+        (vs, model)
+    };
+    let ((plain, model), (hatted, hatted_model)) = (build(OptimizerKind::Sgd), build(OptimizerKind::TsoAlra));
+    let parameters: usize = plain.trainable_variables().iter().map(Tensor::numel).sum();
+    assert_eq!((parameters, plain.variables().len()), (M::PARAMETERS, variables), "{}", M::NAME);
+    for (name, variable) in plain.variables() {
+        assert_eq!(variable, hatted.variables()[&name], "{name}");
+    }
+    let images = Tensor::randn(images, (Kind::Float, Device::Cpu));
+    assert_eq!(model.forward(&images), hatted_model.forward(&images));
+    assert_eq!(model.forward(&images).size(), [4, 10]);
+}
+
+#[test]
+fn images_are_held_out_once_and_from_the_end() {
+    let data = numbered(false, false);
+    let (n, last) = (data.train.len(), data.train.images.get(-1));
+    let data = data.hold_out(0.1);
+    let validation = data.validation.as_ref().unwrap();
+    assert_eq!((data.train.len(), validation.len()), (n - n / 10, n / 10));
+    assert_eq!(validation.images.get(-1), last);
+    assert!(data.describe().contains(&format!(", {} for validation", n / 10)), "{}", data.describe());
+    assert!(numbered(false, false).hold_out(0.0).validation.is_none());
 }

@@ -32,8 +32,8 @@ pub struct Experiment {
     pub error_levels: &'static [f64],
     /// The test errors of the paper's table in per cent, where it has one.
     pub paper_errors: Option<PaperErrors>,
-    /// What the file names of the authors' curves begin with.
-    pub log_prefix: &'static str,
+    /// What the file names of the authors' curves begin with, where they published some.
+    pub log_prefix: Option<&'static str>,
     /// What a 1 in the accuracies of these files is in per cent: some have shares.
     pub log_accuracy_unit: f64,
 }
@@ -83,7 +83,7 @@ pub const MLP_MNIST: Experiment = Experiment {
     },
     error_levels: &[10.0, 5.0, 3.0, 2.0],
     paper_errors: Some(PaperErrors { sgd: 1.76, rmsprop: 1.80, adam: 1.94, svgd: 1.60 }),
-    log_prefix: "mlp",
+    log_prefix: Some("mlp"),
     log_accuracy_unit: 100.0,
 };
 
@@ -110,7 +110,7 @@ pub const VGG_CIFAR10: Experiment = Experiment {
     },
     error_levels: &[50.0, 40.0, 30.0, 20.0],
     paper_errors: Some(PaperErrors { sgd: 17.32, rmsprop: 17.78, adam: 18.02, svgd: 17.07 }),
-    log_prefix: "vgg",
+    log_prefix: Some("vgg"),
     log_accuracy_unit: 1.0,
 };
 
@@ -137,7 +137,7 @@ pub const RESNET20_CIFAR10: Experiment = Experiment {
     },
     error_levels: &[50.0, 40.0, 30.0, 20.0, 10.0],
     paper_errors: Some(PaperErrors { sgd: 10.69, rmsprop: 11.18, adam: 11.12, svgd: 8.62 }),
-    log_prefix: "resnet",
+    log_prefix: Some("resnet"),
     log_accuracy_unit: 1.0,
 };
 
@@ -175,7 +175,7 @@ const fn of_tso_alra(
         },
         error_levels,
         paper_errors: None,
-        log_prefix: name,
+        log_prefix: None,
         log_accuracy_unit: 1.0,
     }
 }
@@ -240,6 +240,6 @@ impl Experiment {
             OptimizerKind::Svgd => "so",
             _ => return None,
         };
-        Some(format!("{}_{suffix}.csv", self.log_prefix))
+        self.log_prefix.map(|prefix| format!("{prefix}_{suffix}.csv"))
     }
 }

@@ -1,11 +1,11 @@
-//! State files: safetensors, with a layer's tensors under its name, and the progress of the training in the metadata.
+//! State files: safetensors, with a layer's tensors under its name, and the progress of the training behind the format.
 
 use super::layer::Layer;
 use super::method::Method;
 use super::switch::Progress;
 use crate::error::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,8 +47,12 @@ pub(super) fn write<M: Method>(path: &Path, live: &Live<'_, M>, progress: &Progr
         }
     }
     let views: Result<Vec<_>> = tensors.iter().map(|(key, tensor)| Ok((key, tensor.view(path)?))).collect();
-    let mut metadata = progress.metadata();
-    metadata.insert(FORMAT_KEY.to_owned(), M::FORMAT.to_owned());
+    // One entry, as several would be written in an order of chance: equal states are equal files.
+    let format = match progress.to_text() {
+        Some(progress) => format!("{}; {progress}", M::FORMAT),
+        None => M::FORMAT.to_owned(),
+    };
+    let metadata = HashMap::from([(FORMAT_KEY.to_owned(), format)]);
     let bytes = safetensors::serialize(views?, Some(metadata))
         .map_err(|error| Error::state(path, format!("cannot be written as safetensors: {error}")))?;
     write_atomically(path, &bytes)
@@ -68,9 +72,12 @@ pub(super) fn read<'a, M: Method>(
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|reason| {
         error(format!("expected a safetensors file, got something else or a part of one ({reason}); save it again"))
     })?;
-    let said = metadata.metadata().clone().unwrap_or_default();
-    let format = said.get(FORMAT_KEY);
-    if format.map(String::as_str) != Some(M::FORMAT) {
+    let format = metadata.metadata().as_ref().and_then(|metadata| metadata.get(FORMAT_KEY));
+    let (own, progress) = match format.map(|format| format.split_once("; ").unwrap_or((format, ""))) {
+        Some((own, progress)) => (Some(own), progress),
+        None => (None, ""),
+    };
+    if own != Some(M::FORMAT) {
         return Err(error(format!(
             "expected the accumulators that {}::save writes ({FORMAT_KEY} '{}'), got {format:?}; weights are loaded with \
              VarStore::load",
@@ -120,7 +127,16 @@ pub(super) fn read<'a, M: Method>(
         Ok((name, Some(tensors)))
     };
     let layers = live.iter().filter(|(_, layer)| is_stored(layer)).map(parse_layer).collect::<Result<_>>()?;
-    Ok((layers, Progress::from_metadata(path, &said)?))
+    let progress = match progress {
+        "" => Progress::default(),
+        text => Progress::from_text(text).ok_or_else(|| {
+            error(format!(
+                "expected the progress of a training as {}::save writes it, got '{text}'; the file is damaged",
+                M::NAME
+            ))
+        })?,
+    };
+    Ok((layers, progress))
 }
 
 /// A tensor as safetensors wants it.

@@ -1,8 +1,6 @@
 //! When a method gives way to plain gradients: the steps, the validation losses, and what they have led to.
 
 use crate::error::{Error, Result};
-use std::collections::HashMap;
-use std::path::Path;
 
 /// When the layers of a [`Hatted`](super::Hatted) go over to plain gradients for good (TSO-ALRA, Algorithm 1: its second
 /// stage). Set by [`Hatted::set_switch`](super::Hatted::set_switch).
@@ -69,8 +67,6 @@ impl Default for Progress {
     }
 }
 
-/// The names in the metadata of a state file.
-const KEYS: [&str; 4] = ["steps", "stage", "least_loss", "stalled"];
 const STAGES: [(Stage, &str); 2] = [(Stage::Method, "method"), (Stage::Plain, "plain")];
 
 impl Progress {
@@ -96,36 +92,21 @@ impl Progress {
     }
 
     /// For a state file; nothing of what never counted.
-    pub(super) fn metadata(&self) -> HashMap<String, String> {
-        if *self == Self::default() {
-            return HashMap::new();
-        }
+    pub(super) fn to_text(self) -> Option<String> {
         let stage = STAGES.iter().find(|(stage, _)| *stage == self.stage).map_or("", |(_, name)| name);
-        let values = [self.steps.to_string(), stage.to_owned(), self.least_loss.to_string(), self.stalled.to_string()];
-        KEYS.iter().map(|&key| key.to_owned()).zip(values).collect()
+        let Self { steps, least_loss, stalled, .. } = self;
+        let text = || format!("steps {steps}, stage {stage}, least loss {least_loss}, stalled {stalled}");
+        (self != Self::default()).then(text)
     }
 
-    pub(super) fn from_metadata(path: &Path, metadata: &HashMap<String, String>) -> Result<Self> {
-        if KEYS.iter().all(|&key| !metadata.contains_key(key)) {
-            return Ok(Self::default());
-        }
-        let [steps, stage, least_loss, stalled] = KEYS.map(|key| metadata.get(key).map_or("", String::as_str));
-        let parsed = || {
-            Some(Self {
-                steps: steps.parse().ok()?,
-                stage: STAGES.iter().find(|(_, name)| *name == stage)?.0,
-                least_loss: least_loss.parse().ok()?,
-                stalled: stalled.parse().ok()?,
-            })
-        };
-        parsed().ok_or_else(|| {
-            Error::state(
-                path,
-                format!(
-                    "expected {KEYS:?} of a training in its metadata, got {steps:?}, {stage:?}, {least_loss:?} and \
-                     {stalled:?}; the file is damaged"
-                ),
-            )
-        })
+    /// Reads what [`to_text`](Self::to_text) has written.
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let mut fields = text.split(", ");
+        let mut field = |name: &str| fields.next()?.strip_prefix(name)?.strip_prefix(' ');
+        let steps = field("steps")?.parse().ok()?;
+        let stage = field("stage")?;
+        let stage = STAGES.iter().find(|(_, name)| *name == stage)?.0;
+        let (least_loss, stalled) = (field("least loss")?.parse().ok()?, field("stalled")?.parse().ok()?);
+        fields.next().is_none().then_some(Self { steps, stage, least_loss, stalled })
     }
 }

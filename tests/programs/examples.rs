@@ -398,3 +398,92 @@ fn divergence_ends_the_run_with_a_word() {
     let rows = rows(&read(folder.path().join("out/sgd-seed0/curve.csv")));
     assert_eq!(rows.len(), 1, "the test at the end");
 }
+
+fn tso_alra(folder: &Path, arguments: &[&str]) -> Command {
+    training("tso_alra", folder, arguments)
+}
+
+#[test]
+fn tso_alra_trains_with_all_its_optimizers_and_reports_test_losses() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = words("--data digits --steps 14 --eval-every 6 --batch-size 16 --threads 1 --out out");
+    let text = stdout(&run(&mut tso_alra(folder.path(), &arguments)));
+    // A tenth of 1,437 is held out.
+    assert!(text.contains("digits: 1293 training images, 144 for validation, 360 test images"), "{text}");
+    assert!(text.contains("1,293 training (144 more for validation) and 360 test images"), "{text}");
+    for optimizer in ["sgd", "adam", "amsgrad", "tso-alra", "tso-alra-switch"] {
+        let tables = text.lines().filter(|line| line.starts_with(&format!("| {optimizer} "))).count();
+        assert_eq!(tables, 3, "errors, levels, losses of {optimizer}: {text}");
+    }
+    assert!(text.contains("Test loss") && text.contains("switched at step"), "{text}");
+    for model in ["vgg", "alexnet"] {
+        for data_set in ["fashion-mnist", "cifar10"] {
+            let arguments = words("--data digits --steps 2 --batch-size 8 --threads 1 --optimizer tso-alra --out");
+            let out = format!("{model}-{data_set}");
+            let mut program = tso_alra(folder.path(), &arguments);
+            let text = stdout(&run(program.args([&out[..], "--model", model, "--data-set", data_set])));
+            assert!(text.contains("tso-alra-seed0: 2 steps"), "{text}");
+        }
+    }
+}
+
+/// A rate so low that no weight changes, and no validation loss is better than the first: the switch comes with the third
+/// test. The run goes on from the checkpoint before it, in which one loss has been no better.
+#[test]
+fn tso_alra_switches_and_goes_on_from_a_checkpoint_as_if_it_had_not_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |more: &str| {
+        let arguments = "--data digits --steps 14 --eval-every 4 --batch-size 16 --threads 1 --lr 1e-12 --checkpoint-every 5 \
+                         --optimizer tso-alra-switch --out out";
+        stdout(&run(tso_alra(folder.path(), &words(arguments)).args(words(more))))
+    };
+    let checkpoints = folder.path().join("out/tso-alra-switch-seed0/checkpoints");
+    let last = || {
+        let file = |name: &str| std::fs::read(checkpoints.join("step-000000014").join(name)).unwrap();
+        ["weights.safetensors", "optimizer.safetensors", "tso_alra.safetensors"].map(file)
+    };
+    let record = || read(folder.path().join("out/tso-alra-switch-seed0/run.json"));
+    let switched = "plain gradients from step 12 on: the validation loss has stalled";
+    let text = train("");
+    assert!(text.contains(switched), "{text}");
+    assert!(record().contains("\"switched_at\": 12"), "{}", record());
+    let whole = last();
+    std::fs::remove_dir_all(checkpoints.join("step-000000014")).unwrap();
+    let text = train("--resume");
+    assert!(text.contains("goes on from the checkpoint of step 10") && text.contains(switched), "{text}");
+    assert!(record().contains("\"switched_at\": 12"), "{}", record());
+    assert!(whole == last());
+}
+
+#[test]
+fn what_tso_alra_cannot_do_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = run_refused(&mut mlp(folder.path(), &words("--data digits --steps 2 --optimizer tso-alra-switch")));
+    assert!(text.contains("--optimizer tso-alra-switch") && text.contains("validation images"), "{text}");
+    let text =
+        run_refused(&mut mlp(folder.path(), &words("--data digits --steps 2 --optimizer tso-alra --cuda-graph")));
+    assert!(text.contains("--cuda-graph") && text.contains("tso-alra"), "{text}");
+    assert!(!folder.path().join("runs").exists());
+}
+
+/// As a package of the system has them.
+#[test]
+fn compressed_files_in_mnist_format_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("fashion");
+    std::fs::create_dir(&data).unwrap();
+    for (name, bytes) in mnist_files(40) {
+        let file = std::fs::File::create(data.join(format!("{name}.gz"))).unwrap();
+        let mut compressed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        compressed.write_all(&bytes).unwrap();
+        compressed.finish().unwrap();
+    }
+    let arguments = words("--data fashion --steps 2 --batch-size 8 --threads 1 --optimizer tso-alra --out out");
+    let text = stdout(&run(&mut tso_alra(folder.path(), &arguments)));
+    assert!(text.contains("Fashion-MNIST: 36 training images, 4 for validation, 40 test images"), "{text}");
+    let images = data.join("train-images-idx3-ubyte.gz");
+    let bytes = std::fs::read(&images).unwrap();
+    std::fs::write(&images, &bytes[..bytes.len() / 2]).unwrap();
+    let text = run_refused(&mut tso_alra(folder.path(), &words("--data fashion --steps 2 --out other")));
+    assert!(text.contains("train-images-idx3-ubyte") && text.contains("cannot be read"), "{text}");
+}

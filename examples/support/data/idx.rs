@@ -124,7 +124,7 @@ impl Source {
         };
         ensure!(
             whole,
-            "{}: expected an IDX file of records of {} bytes, got {} bytes that are none; the file is cut off, \
+            "{}: expected an uncompressed IDX file of records of {} bytes (or a compressed one with .gz behind its name), got {} bytes that are none; the file is cut off, \
          or another one: download it again",
             path.display(),
             record.iter().product::<usize>(),

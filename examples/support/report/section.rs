@@ -54,7 +54,7 @@ pub fn sections<'a>(runs: &'a [Run], authors: Option<&Path>) -> Result<Vec<Secti
         .into_iter()
         .map(|(experiment, runs)| {
             let mut section = Section { experiment, rows: rows(experiment, runs), authors: BTreeMap::new() };
-            if let Some(folder) = authors.filter(|_| section.has_published_data()) {
+            if let Some(folder) = authors.filter(|_| section.is_on_the_papers_data()) {
                 for optimizer in section.optimizers() {
                     if let Some(curve) = reference::load(folder, experiment, optimizer)? {
                         section.authors.insert(optimizer, curve);
@@ -201,14 +201,19 @@ impl Section<'_> {
         format!("{} on {}", self.record().model, self.record().data)
     }
 
-    /// Whether the paper's numbers are of the same data.
-    pub fn has_published_data(&self) -> bool {
-        self.experiment.paper_errors.is_some() && self.record().data == published_data(self.experiment)
+    /// Whether the paper trained on the same data.
+    pub fn is_on_the_papers_data(&self) -> bool {
+        self.record().data == published_data(self.experiment)
+    }
+
+    /// Whether the paper has a table of errors on the same data.
+    pub fn has_published_errors(&self) -> bool {
+        self.experiment.paper_errors.is_some() && self.is_on_the_papers_data()
     }
 
     /// Whether the paper's numbers are of the same data, the same batches and as many steps.
     pub fn is_comparable(&self) -> bool {
-        self.has_published_data()
+        self.is_on_the_papers_data()
             && self.record().share() == Some(1.0)
             && self.record().batch_size == self.experiment.batch_size
     }
@@ -257,7 +262,7 @@ impl Section<'_> {
     pub fn conditions(&self) -> String {
         let record = self.record();
         let capital = |text: String| text[..1].to_uppercase() + &text[1..];
-        let foreign = if self.has_published_data() { "" } else { ", not the paper's data" };
+        let foreign = if self.is_on_the_papers_data() { "" } else { ", not the paper's data" };
         let paper_batch = self.experiment.batch_size;
         let batch = match record.batch_size {
             size if size == paper_batch => format!("batch {size}"),
@@ -269,10 +274,18 @@ impl Section<'_> {
         };
         let seeds: BTreeSet<u64> = self.runs().map(|run| run.record.seed).collect();
         let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+        let held_out = match record.validation_images {
+            0 => String::new(),
+            images => format!(" ({} more for validation)", grouped(images)),
+        };
         let mut parts = vec![
             format!("**{}{foreign}**: {}", capital(self.schedule()), self.steps()),
             batch,
-            format!("{} training and {} test images", grouped(record.training_images), grouped(record.test_images)),
+            format!(
+                "{} training{held_out} and {} test images",
+                grouped(record.training_images),
+                grouped(record.test_images)
+            ),
             format!("seed{} {}", if seeds.len() == 1 { "" } else { "s" }, seeds.join(", ")),
             format!("device {}", all(|record| record.device.clone())),
             all(threads),

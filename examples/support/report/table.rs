@@ -14,6 +14,9 @@ pub fn section(section: &Section, figure: &str) -> String {
     text += &explanation(section);
     text += "\n";
     text += &levels(section);
+    if section.experiment.validation > 0.0 {
+        text += &format!("\n{}", losses(section));
+    }
     let notes: Vec<String> = section.runs().filter_map(note).collect();
     if !notes.is_empty() {
         text += &format!("\nRuns that ended before their time, or have not ended:\n\n{}", notes.concat());
@@ -34,7 +37,7 @@ fn mark(section: &Section) -> &'static str {
 fn errors(section: &Section) -> String {
     let mark = mark(section);
     let mut header = ["optimizer", "seeds", "final test error, %", "best test error, %"].map(str::to_owned).to_vec();
-    if section.has_published_data() {
+    if section.has_published_errors() {
         header.push(format!("paper's table, best %{mark}"));
     }
     if !section.authors.is_empty() {
@@ -47,7 +50,7 @@ fn errors(section: &Section) -> String {
         };
         let mut cells = vec![row.label.clone(), row.runs.len().to_string()];
         cells.extend([over_seeds(final_error), over_seeds(best_error)]);
-        if section.has_published_data() {
+        if section.has_published_errors() {
             cells.push(percent(section.experiment.paper_error(row.optimizer)));
         }
         if !section.authors.is_empty() {
@@ -85,7 +88,7 @@ fn explanation(section: &Section) -> String {
         text += " ± sample standard deviation";
     }
     text += "; best: the least on the test curve, which the test images chose.";
-    if section.has_published_data() {
+    if section.has_published_errors() {
         text += " The paper's table has the best of one test curve.";
         if !section.is_comparable() {
             text += &format!(
@@ -119,6 +122,32 @@ fn levels(section: &Section) -> String {
         text += ";\nthe authors' seconds are of one GPU, tests and pauses included";
     }
     text + ":\n\n" + &markdown(header, rows)
+}
+
+/// What TSO-ALRA's figures show: the test loss over the epochs, after 1, 2, 4 of them and so on, and after the last.
+fn losses(section: &Section) -> String {
+    let longest = section.runs().map(|run| run.curve.as_slice()).max_by_key(|curve| curve.len()).unwrap_or_default();
+    let mut tests: Vec<&Evaluation> = (0..).map(|k| 1 << k).map_while(|place: usize| longest.get(place - 1)).collect();
+    tests.extend(longest.last().filter(|last| tests.last().is_some_and(|test| test.step < last.step)));
+    let mut header = vec!["optimizer".to_owned()];
+    header.extend(tests.iter().map(|test| format!("epoch {}", short((test.epoch * 100.0).round() / 100.0))));
+    header.extend(["least", "switched at step"].map(str::to_owned));
+    let rows = section.rows.iter().map(|row| {
+        let over_seeds = |value: &dyn Fn(&Run) -> Option<f64>| {
+            let spread = Spread::of(row.runs.iter().filter_map(|run| value(run)));
+            let deviation = spread.and_then(|spread| spread.deviation).map(|value| format!(" ± {value:.4}"));
+            spread.map_or("-".to_owned(), |spread| format!("{:.4}", spread.mean)) + &deviation.unwrap_or_default()
+        };
+        let mut cells = vec![row.label.clone()];
+        cells.extend(tests.iter().map(|test| {
+            over_seeds(&|run| run.curve.iter().find(|row| row.step == test.step).map(|row| row.test_loss))
+        }));
+        cells.push(over_seeds(&|run| run.curve.iter().map(|row| row.test_loss).min_by(f64::total_cmp)));
+        let switches: Vec<_> = row.runs.iter().filter_map(|run| run.record.switched_at.map(grouped)).collect();
+        cells.push(if switches.is_empty() { "-".to_owned() } else { switches.join(", ") });
+        cells
+    });
+    "Test loss, the mean cross-entropy of the test images:\n\n".to_owned() + &markdown(header, rows.collect())
 }
 
 fn levels_row(section: &Section, label: String, curves: &[&[Evaluation]]) -> Vec<String> {
