@@ -3,6 +3,7 @@
 use crate::common::*;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
+use tch_svgd::functional::tso_alra::{self, Factors};
 use tch_svgd::functional::{self, Convolution, Hyperparameters};
 use tch_svgd::testing::{operators, to_meta};
 
@@ -190,6 +191,11 @@ fn moment(size: &[i64], kind: Kind, meta: bool) -> Tensor {
     if meta { to_meta(&moment).unwrap() } else { moment }
 }
 
+/// A state of TSO-ALRA's.
+fn factors(groups: i64, inputs: i64, outputs: i64, kind: Kind, meta: bool) -> [Tensor; 4] {
+    [inputs, outputs, inputs, outputs].map(|n| moment(&[groups, n, n], kind, meta))
+}
+
 #[test]
 fn linear_gives_without_data_the_strides_that_it_gives_with() {
     for kind in [Kind::Float, Kind::Double, Kind::BFloat16] {
@@ -221,6 +227,13 @@ fn linear_gives_without_data_the_strides_that_it_gives_with() {
                             functional::linear(&leaves[0], &leaves[1], leaves.get(2), &moment, Default::default())
                                 .unwrap()
                         });
+                        check_forms(&leaves[..biases], &grad_output, &what, |leaves, meta| {
+                            let state = factors(1, 33 + i64::from(biases == 3), 17, kind, meta);
+                            let [input, output, input_root, output_root] = &state;
+                            let factors = Factors { input, output, input_root, output_root };
+                            tso_alra::linear(&leaves[0], &leaves[1], leaves.get(2), factors, Default::default())
+                                .unwrap()
+                        });
                     }
                 }
             }
@@ -250,6 +263,15 @@ fn conv2d_gives_without_data_the_strides_that_it_gives_with() {
                                 let moment = moment(&size, kind, meta);
                                 let [image, weight, bias] = leaves else { panic!("{what}") };
                                 functional::conv2d(image, weight, Some(bias), &moment, geometry, Default::default())
+                                    .unwrap()
+                            });
+                            check_forms(&leaves, &grad_output, &what, |leaves, meta| {
+                                let inputs = 4 / groups * kernel * kernel + 1;
+                                let [input, output, input_root, output_root] =
+                                    &factors(groups, inputs, 8 / groups, kind, meta);
+                                let factors = Factors { input, output, input_root, output_root };
+                                let [image, weight, bias] = leaves else { panic!("{what}") };
+                                tso_alra::conv2d(image, weight, Some(bias), factors, geometry, Default::default())
                                     .unwrap()
                             });
                         }
