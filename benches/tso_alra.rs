@@ -11,7 +11,9 @@ mod training;
 use criterion::Criterion;
 use std::time::Instant;
 use support::{Routine, Summary, device, in_turn, synchronize};
-use tch_svgd::{TsoAlra, TsoAlraConfig};
+use tch::{Kind, Tensor};
+use tch_svgd::functional::tso_alra::inverse_roots;
+use tch_svgd::{Damping, TsoAlra, TsoAlraConfig};
 use training::{Batch, Method, Trainer};
 
 const BATCH: i64 = 128;
@@ -27,6 +29,31 @@ fn trainer(interval: u64, stats_interval: u64, batch: &Batch) -> (TsoAlra, Train
         tso.step();
     }
     (tso, trainer)
+}
+
+/// All layers' matrices in one call, which deals them out to the threads, and in a call each, whose threads LAPACK has.
+fn decompositions(criterion: &mut Criterion, summary: &mut Summary) {
+    // Of ResNet-20's convolutions: what they see, and their channels.
+    let sizes = [(27, 1), (144, 7), (288, 6), (576, 5), (16, 7), (32, 6), (64, 6)];
+    let factors: Vec<Tensor> = (sizes.into_iter().flat_map(|(n, layers)| (0..layers).map(move |_| n)))
+        .map(|n: i64| {
+            let rows = Tensor::randn([4 * n, n], (Kind::Float, device()));
+            rows.tr().matmul(&rows) / (4 * n) as f64
+        })
+        .collect();
+    let roots: Vec<Tensor> = factors.iter().map(Tensor::zeros_like).collect();
+    let decompose = |factors: &[&Tensor], roots: &[&Tensor]| {
+        inverse_roots(factors, roots, 1e-2, Damping::Relative).unwrap();
+    };
+    let [all_factors, all_roots] = [&factors, &roots].map(|tensors| tensors.iter().collect::<Vec<_>>());
+    let routines: Vec<Routine> = vec![
+        ("together", Box::new(|| decompose(&all_factors, &all_roots))),
+        ("apart", Box::new(|| factors.iter().zip(&roots).for_each(|(factor, root)| decompose(&[factor], &[root])))),
+    ];
+    if let Some(times) = in_turn(criterion, "tso_alra", "decompositions", 0, routines) {
+        summary.ratio("decompositions_together", times.ratio("together", "apart"));
+        summary.fact("decompositions_apart/milliseconds", times.median("apart") * 1e3, "ms");
+    }
 }
 
 fn main() {
@@ -85,6 +112,7 @@ fn main() {
     });
     let without = stretch(&mut || sgd.step(&batch));
     summary.fact("a_hundred_steps", with / without, "times those of sgd");
+    decompositions(&mut criterion, &mut summary);
     summary.write();
     criterion.final_summary();
 }
