@@ -114,7 +114,7 @@ fn the_digits_are_split_as_documented_in_the_size_of_what_they_stand_for() {
     for (benchmark, [channels, side], crops) in [
         (Benchmark::Cifar10, [3, 32], true),
         (Benchmark::Mnist, [1, 28], false),
-        (Benchmark::FashionMnist, [1, 28], false),
+        (Benchmark::FashionMnist, [1, 28], true),
     ] {
         let data = digits::load(benchmark).unwrap();
         assert_eq!(data.train.images.size(), [1437, channels, side, side]);

@@ -40,7 +40,7 @@ pub fn load(stand_for: Benchmark) -> Result<Dataset> {
     Ok(Dataset {
         name: "digits",
         classes: 10,
-        augmentation: Augmentation { crops: stand_for == Benchmark::Cifar10, flips: false },
+        augmentation: Augmentation { crops: stand_for != Benchmark::Mnist, flips: false },
         train: split(0, TRAIN),
         validation: None,
         test: split(TRAIN, n),

@@ -12,6 +12,7 @@ use tch::{Kind, Tensor};
 /// A data set, and where it is to be had.
 pub struct Source {
     pub name: &'static str,
+    augmentation: Augmentation,
     /// The folder of the files.
     pub folder: &'static str,
     /// Where a package of the system has them.
@@ -25,6 +26,7 @@ pub struct Source {
 
 pub const MNIST: Source = Source {
     name: "MNIST",
+    augmentation: Augmentation { crops: false, flips: false },
     folder: "mnist",
     installed: None,
     url: "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -39,6 +41,7 @@ pub const MNIST: Source = Source {
 
 pub const FASHION_MNIST: Source = Source {
     name: "Fashion-MNIST",
+    augmentation: Augmentation { crops: true, flips: true },
     folder: "fashion-mnist",
     // Debian's dataset-fashion-mnist.
     installed: Some("/usr/share/datasets/fashion-mnist"),
@@ -64,7 +67,7 @@ impl Source {
         self.installed.map(Path::new).filter(|folder| folder.is_dir())
     }
 
-    /// Reads the four files in `folder`, compressed or not. The images are neither cropped nor mirrored in training.
+    /// Reads the four files in `folder`, compressed or not.
     pub fn read(&self, folder: &Path) -> Result<Dataset> {
         let split = |part: &str| -> Result<Split> {
             let images = self.read_idx(&folder.join(format!("{part}-images-idx3-ubyte")), &[SIDE, SIDE])?;
@@ -94,7 +97,7 @@ impl Source {
         Ok(Dataset {
             name: self.name,
             classes: i64::from(CLASSES),
-            augmentation: Augmentation { crops: false, flips: false },
+            augmentation: self.augmentation,
             train: split("train")?,
             validation: None,
             test: split("t10k")?,

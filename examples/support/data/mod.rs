@@ -55,7 +55,7 @@ pub struct Dataset {
 pub enum Benchmark {
     /// 28x28 images in grey, as they are.
     Mnist,
-    /// As MNIST, of clothes.
+    /// As MNIST, of clothes, cropped and mirrored.
     FashionMnist,
     /// 32x32 images in colour, cropped and mirrored.
     Cifar10,
