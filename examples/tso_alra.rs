@@ -1,4 +1,4 @@
-//! TSO-ALRA's experiments: VGG and AlexNet, fitted to small images, on Fashion-MNIST and CIFAR-10, with SGD, Adam, AMSGrad,
+//! TSO-ALRA's experiments: VGG and AlexNet, fitted to small images, on Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN, with SGD, Adam, AMSGrad,
 //! and TSO-ALRA with and without its switch to SGD.
 //!
 //!     cargo run --release --example tso_alra -- --epochs 8 --seeds 0..3
@@ -11,7 +11,7 @@ mod support;
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use std::process::ExitCode;
-use support::experiment::{TSO_ALEXNET_CIFAR10, TSO_ALEXNET_FASHION, TSO_VGG_CIFAR10, TSO_VGG_FASHION};
+use support::experiment::*;
 use support::models::small::{SmallAlexNet, SmallVgg};
 use support::options::Options;
 
@@ -41,6 +41,10 @@ enum ModelName {
 enum DataSet {
     FashionMnist,
     Cifar10,
+    /// By --data alone: the binary version.
+    Cifar100,
+    /// By --data alone: train_32x32.mat and test_32x32.mat.
+    Svhn,
 }
 
 fn main() -> Result<ExitCode> {
@@ -48,12 +52,15 @@ fn main() -> Result<ExitCode> {
         .mut_arg("optimizers", |argument| argument.default_value("sgd,adam,amsgrad,tso-alra,tso-alra-switch"));
     let Arguments { model, data_set, options } =
         Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    use {DataSet::*, ModelName::*};
     match (model, data_set) {
-        (ModelName::Vgg, DataSet::FashionMnist) => support::run::<SmallVgg<1, 28>>(&TSO_VGG_FASHION, &options),
-        (ModelName::Vgg, DataSet::Cifar10) => support::run::<SmallVgg<3, 32>>(&TSO_VGG_CIFAR10, &options),
-        (ModelName::Alexnet, DataSet::FashionMnist) => {
-            support::run::<SmallAlexNet<1, 28>>(&TSO_ALEXNET_FASHION, &options)
-        }
-        (ModelName::Alexnet, DataSet::Cifar10) => support::run::<SmallAlexNet<3, 32>>(&TSO_ALEXNET_CIFAR10, &options),
+        (Vgg, FashionMnist) => support::run::<SmallVgg<1, 28>>(&TSO_VGG_FASHION, &options),
+        (Vgg, Cifar10) => support::run::<SmallVgg<3, 32>>(&TSO_VGG_CIFAR10, &options),
+        (Vgg, Cifar100) => support::run::<SmallVgg<3, 32>>(&TSO_VGG_CIFAR100, &options),
+        (Vgg, Svhn) => support::run::<SmallVgg<3, 32>>(&TSO_VGG_SVHN, &options),
+        (Alexnet, FashionMnist) => support::run::<SmallAlexNet<1, 28>>(&TSO_ALEXNET_FASHION, &options),
+        (Alexnet, Cifar10) => support::run::<SmallAlexNet<3, 32>>(&TSO_ALEXNET_CIFAR10, &options),
+        (Alexnet, Cifar100) => support::run::<SmallAlexNet<3, 32>>(&TSO_ALEXNET_CIFAR100, &options),
+        (Alexnet, Svhn) => support::run::<SmallAlexNet<3, 32>>(&TSO_ALEXNET_SVHN, &options),
     }
 }

@@ -4,6 +4,9 @@
 #[allow(dead_code, missing_docs)]
 mod support;
 
+#[path = "common/matlab.rs"]
+mod matlab;
+
 use clap::Parser;
 use std::collections::HashSet;
 use std::io::Write;
@@ -18,7 +21,7 @@ use support::models::resnet20::ResNet20;
 use support::models::small::{SmallAlexNet, SmallVgg};
 use support::models::vgg::Vgg;
 use support::optimizer::{Optimizer, OptimizerKind, Rule};
-use support::options::Options;
+use support::options::{DataSource, Options};
 use support::schedule::Schedule;
 use support::step::Stepper;
 use tch::{Device, IndexOp, Kind, Tensor, nn};
@@ -125,6 +128,24 @@ fn the_digits_are_split_as_documented_in_the_size_of_what_they_stand_for() {
         // The first images of the file are a 0, a 1 and a 2.
         assert_eq!((0..3).map(|i| data.train.labels.int64_value(&[i])).collect::<Vec<_>>(), [0, 1, 2]);
     }
+}
+
+/// MATLAB's first axis is the innermost: rows, then columns, then channels.
+#[test]
+fn svhn_stands_upright_and_its_ten_is_a_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let pixels: Vec<u8> = (0..2 * 3072).map(|i| (i % 253) as u8).collect();
+    let file = matlab::matlab_file(&pixels, &[10, 3]);
+    for name in ["train_32x32.mat", "test_32x32.mat"] {
+        std::fs::write(folder.path().join(name), &file).unwrap();
+    }
+    let data = support::data::load(&DataSource::Folder(folder.path().to_owned()), Benchmark::Svhn).unwrap();
+    assert_eq!(data.test.images.size(), [2, 3, 32, 32]);
+    for [n, c, y, x] in [[0, 0, 1, 0], [0, 0, 0, 1], [1, 2, 30, 4]] {
+        let at = y + 32 * x + 1024 * c + 3072 * n;
+        assert_eq!(data.test.images.int64_value(&[n, c, y, x]), at % 253);
+    }
+    assert_eq!([0, 1].map(|i| data.test.labels.int64_value(&[i])), [0, 3]);
 }
 
 fn options(arguments: &[&str]) -> Options {

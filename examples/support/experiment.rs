@@ -190,9 +190,19 @@ pub const TSO_VGG_CIFAR10: Experiment =
     of_tso_alra("tso_alra_vgg_cifar10", Benchmark::Cifar10, 351, 0.1, &[50.0, 40.0, 30.0, 20.0]);
 pub const TSO_ALEXNET_CIFAR10: Experiment =
     of_tso_alra("tso_alra_alexnet_cifar10", Benchmark::Cifar10, 351, 0.01, &[50.0, 40.0, 30.0, 20.0]);
+/// CIFAR-100: 45,000.
+pub const TSO_VGG_CIFAR100: Experiment =
+    of_tso_alra("tso_alra_vgg_cifar100", Benchmark::Cifar100, 351, 0.1, &[80.0, 70.0, 60.0, 50.0]);
+pub const TSO_ALEXNET_CIFAR100: Experiment =
+    of_tso_alra("tso_alra_alexnet_cifar100", Benchmark::Cifar100, 351, 0.01, &[80.0, 70.0, 60.0, 50.0]);
+/// SVHN: 65,931.
+pub const TSO_VGG_SVHN: Experiment =
+    of_tso_alra("tso_alra_vgg_svhn", Benchmark::Svhn, 515, 0.1, &[20.0, 15.0, 12.0, 10.0]);
+pub const TSO_ALEXNET_SVHN: Experiment =
+    of_tso_alra("tso_alra_alexnet_svhn", Benchmark::Svhn, 515, 0.01, &[20.0, 15.0, 12.0, 10.0]);
 
 /// All of them, in the order of the papers.
-pub const ALL: [&Experiment; 7] = [
+pub const ALL: [&Experiment; 11] = [
     &MLP_MNIST,
     &VGG_CIFAR10,
     &RESNET20_CIFAR10,
@@ -200,6 +210,10 @@ pub const ALL: [&Experiment; 7] = [
     &TSO_ALEXNET_FASHION,
     &TSO_VGG_CIFAR10,
     &TSO_ALEXNET_CIFAR10,
+    &TSO_VGG_CIFAR100,
+    &TSO_ALEXNET_CIFAR100,
+    &TSO_VGG_SVHN,
+    &TSO_ALEXNET_SVHN,
 ];
 
 impl Experiment {

@@ -1,5 +1,6 @@
 //! The example programs, run as a user runs them.
 
+use crate::matlab::matlab_file;
 use crate::programs::*;
 use md5::{Digest, Md5};
 use std::io::{Read, Write};
@@ -486,4 +487,50 @@ fn compressed_files_in_mnist_format_are_read() {
     std::fs::write(&images, &bytes[..bytes.len() / 2]).unwrap();
     let text = run_refused(&mut tso_alra(folder.path(), &words("--data fashion --steps 2 --out other")));
     assert!(text.contains("train-images-idx3-ubyte") && text.contains("cannot be read"), "{text}");
+}
+
+#[test]
+fn svhn_and_cifar100_train_from_their_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let (svhn, cifar) = (folder.path().join("svhn"), folder.path().join("cifar"));
+    std::fs::create_dir_all(&svhn).unwrap();
+    std::fs::create_dir_all(&cifar).unwrap();
+    let n = 40;
+    let pixels: Vec<u8> = (0..3072 * n).map(|i| (i / 3072 * 7 + i % 251) as u8).collect();
+    let labels: Vec<u8> = (0..n).map(|i| (i % 10 + 1) as u8).collect();
+    let file = matlab_file(&pixels, &labels);
+    for name in ["train_32x32.mat", "test_32x32.mat"] {
+        std::fs::write(svhn.join(name), &file).unwrap();
+    }
+    let records: Vec<u8> =
+        pixels.chunks(3072).enumerate().flat_map(|(i, image)| [&[9, i as u8], image].concat()).collect();
+    for name in ["train.bin", "test.bin"] {
+        std::fs::write(cifar.join(name), &records).unwrap();
+    }
+    let train = |data_set: &str, data: &str| {
+        let arguments = words("--steps 2 --batch-size 8 --threads 1 --optimizer tso-alra --overwrite --out out");
+        let mut program = tso_alra(folder.path(), &arguments);
+        program.args(["--data-set", data_set, "--data", data]);
+        program
+    };
+    let text = stdout(&run(&mut train("svhn", "svhn")));
+    assert!(text.contains("SVHN: 36 training images, 4 for validation, 40 test images"), "{text}");
+    let text = stdout(&run(&mut train("cifar100", "cifar")));
+    assert!(text.contains("CIFAR-100: 36 training images, 4 for validation, 40 test images"), "{text}");
+    let text = stdout(&run(&mut train("svhn", "auto")));
+    assert!(text.contains("SVHN is not in data/svhn") && text.contains("using the digits"), "{text}");
+
+    for length in [0, 127, 130, 200, file.len() - 5] {
+        std::fs::write(svhn.join("test_32x32.mat"), &file[..length]).unwrap();
+        let text = run_refused(&mut train("svhn", "svhn"));
+        assert!(
+            text.contains("test_32x32.mat: expected a MATLAB file") && !text.contains("panicked"),
+            "{length}: {text}"
+        );
+    }
+    let mut bad = records.clone();
+    bad[3074 + 1] = 100;
+    std::fs::write(cifar.join("test.bin"), bad).unwrap();
+    let text = run_refused(&mut train("cifar100", "cifar"));
+    assert!(text.contains("test.bin: record 1: expected a label below 100, got 100"), "{text}");
 }

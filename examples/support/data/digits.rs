@@ -14,7 +14,7 @@ const SIDE: i64 = 8;
 pub fn load(stand_for: Benchmark) -> Result<Dataset> {
     let (channels, side) = match stand_for {
         Benchmark::Mnist | Benchmark::FashionMnist => (1, 28),
-        Benchmark::Cifar10 => (3, 32),
+        Benchmark::Cifar10 | Benchmark::Cifar100 | Benchmark::Svhn => (3, 32),
     };
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(GzDecoder::new(FILE));
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());

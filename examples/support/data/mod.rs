@@ -1,10 +1,11 @@
 //! Data sets for classification, in memory as bytes: where they come from and what is in them.
 
 pub mod batches;
-mod cifar10;
+mod cifar;
 pub mod digits;
 mod download;
 mod idx;
+mod svhn;
 
 use super::options::DataSource;
 use anyhow::Result;
@@ -59,6 +60,10 @@ pub enum Benchmark {
     FashionMnist,
     /// 32x32 images in colour, cropped and mirrored.
     Cifar10,
+    /// The same of a hundred classes.
+    Cifar100,
+    /// 32x32 house numbers in colour, cropped.
+    Svhn,
 }
 
 impl Benchmark {
@@ -67,7 +72,9 @@ impl Benchmark {
         match self {
             Benchmark::Mnist => idx::MNIST.name,
             Benchmark::FashionMnist => idx::FASHION_MNIST.name,
-            Benchmark::Cifar10 => cifar10::NAME,
+            Benchmark::Cifar10 => cifar::CIFAR10.name,
+            Benchmark::Cifar100 => cifar::CIFAR100.name,
+            Benchmark::Svhn => svhn::NAME,
         }
     }
 
@@ -75,7 +82,9 @@ impl Benchmark {
         match self {
             Benchmark::Mnist => idx::MNIST.folder,
             Benchmark::FashionMnist => idx::FASHION_MNIST.folder,
-            Benchmark::Cifar10 => cifar10::FOLDER,
+            Benchmark::Cifar10 => cifar::CIFAR10.folder,
+            Benchmark::Cifar100 => cifar::CIFAR100.folder,
+            Benchmark::Svhn => svhn::FOLDER,
         }
     }
 
@@ -86,7 +95,9 @@ impl Benchmark {
         match self {
             Benchmark::Mnist => idx::MNIST.read(folder),
             Benchmark::FashionMnist => idx::FASHION_MNIST.read(folder),
-            Benchmark::Cifar10 => cifar10::read(folder),
+            Benchmark::Cifar10 => cifar::CIFAR10.read(folder),
+            Benchmark::Cifar100 => cifar::CIFAR100.read(folder),
+            Benchmark::Svhn => svhn::read(folder),
         }
     }
 
@@ -94,7 +105,7 @@ impl Benchmark {
     fn installed(self) -> Option<&'static Path> {
         match self {
             Benchmark::FashionMnist => idx::FASHION_MNIST.installed(),
-            Benchmark::Mnist | Benchmark::Cifar10 => None,
+            _ => None,
         }
     }
 
@@ -102,7 +113,9 @@ impl Benchmark {
         match self {
             Benchmark::Mnist => idx::MNIST.download(folder),
             Benchmark::FashionMnist => idx::FASHION_MNIST.download(folder),
-            Benchmark::Cifar10 => cifar10::download(folder),
+            Benchmark::Cifar10 => cifar::CIFAR10.download(folder),
+            Benchmark::Cifar100 => cifar::CIFAR100.download(folder),
+            Benchmark::Svhn => Ok(Err(Unavailable("give its folder with --data".to_owned()))),
         }
     }
 }
