@@ -131,8 +131,8 @@ Tensor Conv2d::Use::input_products(at::ScalarType kind, bool with_one) const {
   return patch_products(input_, window, kind, with_one);
 }
 
-Tensor Conv2d::Use::output_products(at::ScalarType kind) const {
-  return channel_products(grad_output.to(kind), layer_.groups.expect_int());
+Tensor Conv2d::Use::output_products(at::ScalarType kind, double scale) const {
+  return channel_products(scaled_gradient(kind, scale), layer_.groups.expect_int());
 }
 
 Tensor Conv2d::Use::make_input_gradient() const { return std::get<0>(backward(grad_output, {true, false, false})); }

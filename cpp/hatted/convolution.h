@@ -46,7 +46,7 @@ struct Conv2d {
     int64_t inputs() const override { return weight_.size(1) * weight_.size(2) * weight_.size(3); }
     Tensor blocks(const Tensor& weight_gradient) const override;
     Tensor input_products(at::ScalarType kind, bool with_one) const override;
-    Tensor output_products(at::ScalarType kind) const override;
+    Tensor output_products(at::ScalarType kind, double scale) const override;
 
    private:
     Tensor make_input_gradient() const override;

@@ -94,7 +94,9 @@ Tensor Linear::Use::input_products(at::ScalarType kind, bool with_one) const {
   return products(with_one ? at::cat({rows, rows.new_ones({rows.size(0), 1})}, 1) : rows);
 }
 
-Tensor Linear::Use::output_products(at::ScalarType kind) const { return products(grad_output.to(kind)); }
+Tensor Linear::Use::output_products(at::ScalarType kind, double scale) const {
+  return products(scaled_gradient(kind, scale));
+}
 
 // The operands in the order in which autograd's own addmm and mm multiply them: an input in column-major order gets a
 // column-major gradient. So the result is that of the original to the bit.

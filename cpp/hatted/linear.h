@@ -42,7 +42,7 @@ struct Linear {
     int64_t inputs() const override { return rows_.size(1); }
     Tensor blocks(const Tensor& weight_gradient) const override { return weight_gradient.unsqueeze(0); }
     Tensor input_products(at::ScalarType kind, bool with_one) const override;
-    Tensor output_products(at::ScalarType kind) const override;
+    Tensor output_products(at::ScalarType kind, double scale) const override;
 
    private:
     Tensor make_input_gradient() const override;

@@ -14,10 +14,10 @@
 //     // Throws one of errors.h, of a forward pass whose layer has found nothing wrong.
 //     void check(const char* op, const Tensor& weight, const Sizes& sizes) const;
 //
-//     // Called only where the weight's gradient is asked for: a frozen weight is the mechanism's to handle. The
-//     // gradients have the kind, sizes and strides of the original's, where state is Float, or Double for Double. A
-//     pass that fails must leave the state as it was: either
-//     // nothing can fail once it has changed, or use.restore_on_error(state) comes before the change.
+//     // Called only where the weight's gradient is asked for: a frozen weight is the mechanism's to handle. The gradients
+//     // have the kind, sizes and strides of the original's, while state is Float, or Double for Double. A pass that
+//     // fails must leave the state as it was: either nothing can fail once it has changed, or
+//     // use.restore_on_error(state) comes before the change.
 //     ParameterGradients gradients(Use& use) const;
 //
 //     // The state that `gradients` changes in place: the mechanism tells autograd of it.
@@ -85,16 +85,16 @@ class Use {
   // The weight's gradient so: [groups, out / groups, in].
   virtual Tensor blocks(const Tensor& weight_gradient) const = 0;
   // Sums over all samples and positions: of a aᵀ, [groups, in, in], where `with_one` puts a 1 behind each a; and of
-  // b bᵀ, [groups, out / groups, out / groups], where b is the gradient of the group's outputs.
+  // b bᵀ, [groups, out / groups, out / groups], where b is `scale` times the gradient of the group's outputs.
   virtual Tensor input_products(at::ScalarType kind, bool with_one) const = 0;
-  virtual Tensor output_products(at::ScalarType kind) const = 0;
+  virtual Tensor output_products(at::ScalarType kind, double scale) const = 0;
 
   // Remembers the state: if the rest of this backward pass throws, the state is as if the pass had never begun, and
   // a step that ran out of memory and is tried again counts once.
   void restore_on_error(const Tensor& state) { remembered_.emplace_back(state, state.clone()); }
 
-  // For the mechanism: the original's gradient of the input, where it is asked for. It comes last, when the method's
-  // temporaries are gone.
+  // For the mechanism: the original's gradient of the input, where it is asked for; what plain() has not made yet is made
+  // last, when the method's temporaries are gone.
   Tensor input_gradient() {
     if (asked[0] && !input_gradient_.defined()) {
       input_gradient_ = make_input_gradient();
@@ -113,6 +113,11 @@ class Use {
   ~Use() = default;
 
   virtual Tensor make_input_gradient() const = 0;
+
+  // Scaled before it is squared: the squares of the gradient as it comes may be too small for a Float.
+  Tensor scaled_gradient(at::ScalarType kind, double scale) const {
+    return scale == 1 ? grad_output.to(kind) : grad_output.to(kind).mul(scale);
+  }
 
   Tensor input_gradient_;
 

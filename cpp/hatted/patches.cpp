@@ -11,7 +11,7 @@
 namespace hatted {
 namespace {
 
-// Unfolded images are made in parts of about this size.
+// Unfolded images are made in parts of about this size, or of one image.
 constexpr int64_t kUnfoldedBytes = 64 << 20;
 
 // For each offset (y, x) of a neighbour, up to `reach` in each direction: the sum over all positions of the product of
@@ -25,16 +25,23 @@ Tensor correlations(const Tensor& images, std::array<int64_t, 2> reach, int64_t 
                                               /*transposed=*/false, {0, 0}, groups, {false, true, false}));
 }
 
+std::array<int64_t, 2> output_size(const Tensor& images, const Window& window) {
+  const auto& [kernel, stride, padding, dilation, groups] = window;
+  std::array<int64_t, 2> output{};
+  for (const size_t axis : {0, 1}) {
+    const auto padded = images.size(axis + 2) + 2 * padding[axis];
+    output[axis] = (padded - dilation[axis] * (kernel[axis] - 1) - 1) / stride[axis] + 1;
+  }
+  return output;
+}
+
 // All patches, [groups, in, n * h_out * w_out].
 Tensor unfolded(const Tensor& images, const Window& window) {
   const auto& [kernel, stride, padding, dilation, groups] = window;
   const auto padded = padding[0] > 0 || padding[1] > 0
                           ? at::constant_pad_nd(images, {padding[1], padding[1], padding[0], padding[0]})
                           : images;
-  std::array<int64_t, 2> output{};
-  for (const size_t axis : {0, 1}) {
-    output[axis] = (padded.size(axis + 2) - dilation[axis] * (kernel[axis] - 1) - 1) / stride[axis] + 1;
-  }
+  const auto output = output_size(images, window);
   const auto n = padded.size(0), per_group = padded.size(1) / groups;
   const auto s = padded.strides();
   // A view of the padded images, each of which stands in it once for each tap; the copy is in the order of the
@@ -50,22 +57,20 @@ Tensor unfolded_products(const Tensor& images, const Window& window, at::ScalarT
   const auto samples = images.size(0);
   const auto in = images.size(1) / window.groups * window.kernel[0] * window.kernel[1];
   auto products = at::zeros({window.groups, in, in}, images.options().dtype(kind));
-  int64_t step = samples;
+  const auto output = output_size(images, window);
+  const auto bytes = window.groups * in * output[0] * output[1] * static_cast<int64_t>(products.element_size());
+  const auto step = std::max<int64_t>(1, kUnfoldedBytes / std::max<int64_t>(1, bytes));
   for (int64_t begin = 0; begin < samples; begin += step) {
-    if (begin == 0) {
-      const auto sample = unfolded(images.narrow(0, 0, 1), window);
-      step = std::max<int64_t>(1, kUnfoldedBytes / static_cast<int64_t>(std::max<size_t>(1, sample.nbytes())));
-    }
     const auto patches = unfolded(images.narrow(0, begin, std::min(step, samples - begin)).to(kind), window);
     products.baddbmm_(patches, patches.mT());
   }
   return products;
 }
 
-// A kernel of 3x3 at every pixel of images that are padded with one zero: the products of two taps depend on the
-// distance of these alone, but for the positions outside of the grid, at which a tap still sees a pixel. There are 25
-// distances where there are 81 pairs of taps. What those positions would add is taken off again: a row above and below,
-// at which only the tap ahead sees something, the columns likewise, and the corners, which are in both.
+// A kernel of 3x3 at every pixel of images that are padded with one zero: the products of two taps depend on the distance
+// of these alone, but for the positions outside of the grid, at which a tap still sees a pixel. There are 25 distances
+// where there are 81 pairs of taps. What those positions would add is taken off again: a row above and one below, at
+// which only the tap ahead sees something, the columns likewise, and the corners, which are in both.
 Tensor three_by_three_products(const Tensor& images, int64_t groups) {
   const auto channels = images.size(1), per_group = channels / groups;
   const auto height = images.size(2), width = images.size(3);
@@ -117,7 +122,8 @@ Tensor patch_products(const Tensor& images, const Window& window, at::ScalarType
   Tensor products;
   if (kernel == Pair{1, 1} && padding == Pair{0, 0}) {
     products = channel_products(images.slice(2, 0, {}, stride[0]).slice(3, 0, {}, stride[1]).to(kind), groups);
-  } else if (kernel == Pair{3, 3} && stride == Pair{1, 1} && padding == Pair{1, 1} && dilation == Pair{1, 1}) {
+  } else if (kind == at::kFloat && kernel == Pair{3, 3} && stride == Pair{1, 1} && padding == Pair{1, 1} && dilation == Pair{1, 1}) {
+    // In Double libtorch has no such kernel, and would make patches of all distances and samples.
     products = three_by_three_products(images.to(kind), groups);
   } else {
     products = unfolded_products(images, window, kind);

@@ -5,17 +5,23 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/_linalg_eigh.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/diagonal.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <map>
-#include <numeric>
+#include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -50,73 +56,88 @@ void check(at::TensorList factors, at::TensorList roots, double eps) {
                eps, "; correct the setting");
 }
 
-// Of matrices [..., n, n]; `otherwise` where a matrix is zero, or not finite.
-Tensor decomposed(const Tensor& factors, const Tensor& otherwise, double eps, bool relative) {
-  const auto [values, vectors] = at::_linalg_eigh(factors);
+// Roots of a batch of matrices, [b, n, n], and which of them are roots: [b].
+struct Roots {
+  Tensor values, valid;
+};
+
+Roots decomposed(const Tensor& factors, at::ScalarType kind, double eps, bool relative) {
+  const auto [values, vectors] = at::_linalg_eigh(factors.to(kind));
   const auto mean = values.mean(-1, /*keepdim=*/true);
   // What is below zero, is so by rounding.
   const auto damped = values.clamp_min(0).add(relative ? mean.mul(eps) : at::full_like(mean, eps));
-  const auto root = at::matmul(vectors.mul(damped.rsqrt().unsqueeze(-2)), vectors.mT()).to(otherwise.scalar_type());
-  const auto is_valid = mean.gt(0).logical_and_(at::isfinite(root).flatten(-2).all(-1, /*keepdim=*/true));
-  return at::where(is_valid.unsqueeze(-1), root, otherwise);
+  const auto root = at::matmul(vectors.mul(damped.rsqrt().unsqueeze(-2)), vectors.mT()).to(factors.scalar_type());
+  // A mean that is infinite would give a root of zeros.
+  const auto valid = mean.squeeze(-1).gt(0).logical_and_(at::isfinite(mean.squeeze(-1)));
+  return {root, valid.logical_and(at::isfinite(root).flatten(-2).all(-1))};
 }
 
-// Undefined where the eigenvalues are not found in either precision.
-Tensor decomposed_or_undefined(const Tensor& factors, const Tensor& otherwise, double eps, bool relative) {
+// In Float and, where there is a matrix that is not zero and has no root, in Double. Some of LAPACK's routines throw where
+// they fail, others give what is no number.
+Roots decomposed_in_float_or_double(const Tensor& factors, double eps, bool relative) {
+  const auto is_zero = at::diagonal(factors, 0, -2, -1).eq(0).all(-1);
+  Roots roots{factors, at::zeros_like(is_zero)};
   for (const auto kind : {factors.scalar_type(), at::kDouble}) {
     try {
-      return decomposed(factors.to(kind), otherwise, eps, relative);
+      const auto found = decomposed(factors, kind, eps, relative);
+      roots.values = at::where(roots.valid.unsqueeze(-1).unsqueeze(-1), roots.values, found.values);
+      roots.valid = roots.valid.logical_or(found.valid);
     } catch (const c10::LinAlgError&) {
-    }
-  }
-  return {};
-}
-
-// The matrices one by one, on all threads: a decomposition of this size is fastest on one. The order is that of their
-// sizes, dealt out to the threads.
-void on_the_cpu(const std::vector<Tensor>& factors, const std::vector<Tensor>& otherwise, std::vector<Tensor>& roots,
-                double eps, bool relative) {
-  std::vector<size_t> order(factors.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t i, size_t j) { return factors[i].size(0) > factors[j].size(0); });
-  const int64_t threads = std::min<int64_t>(at::get_num_threads(), static_cast<int64_t>(order.size()));
-  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-    // The thread's own state is not that of the caller: nothing here is for autograd, and nothing is cast.
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    for (auto thread = begin; thread < end; ++thread) {
-      for (auto i = static_cast<size_t>(thread); i < order.size(); i += threads) {
-        roots[order[i]] = decomposed_or_undefined(factors[order[i]], otherwise[order[i]], eps, relative);
+      // One that cannot be decomposed fails its batch: the others are tried without it.
+      if (factors.size(0) > 1) {
+        std::vector<Tensor> values, valid;
+        for (const auto& factor : factors.split(1)) {
+          auto alone = decomposed_in_float_or_double(factor, eps, relative);
+          values.push_back(std::move(alone.values));
+          valid.push_back(std::move(alone.valid));
+        }
+        return {at::cat(values), at::cat(valid)};
       }
     }
-  });
+    if (roots.valid.logical_or(is_zero).all().item<bool>()) {
+      break;
+    }
+  }
+  return roots;
 }
 
-// The matrices of a size in one call: on an accelerator a call for each would wait for each.
-void batched(const std::vector<Tensor>& factors, const std::vector<Tensor>& otherwise, std::vector<Tensor>& roots,
-             double eps, bool relative) {
-  std::map<std::pair<int64_t, at::ScalarType>, std::vector<size_t>> by_size;
+// What runs here is for no graph, and nothing is cast, whatever the caller's thread is in the middle of.
+struct Plainly {
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  const c10::impl::ExcludeDispatchKeyGuard without_autocast{c10::autocast_dispatch_keyset};
+};
+
+// The matrices in parts of equal size, kind and device, each part decomposed at once.
+using Parts = std::vector<std::vector<size_t>>;
+
+// One by one, the largest first: on the CPU, where a decomposition of these sizes is fastest on one thread.
+Parts one_by_one(const std::vector<Tensor>& factors) {
+  Parts parts;
   for (size_t i = 0; i < factors.size(); ++i) {
-    by_size[{factors[i].size(0), factors[i].scalar_type()}].push_back(i);
+    parts.push_back({i});
   }
-  for (const auto& [size, members] : by_size) {
-    std::vector<Tensor> stacked, others;
-    for (const auto i : members) {
-      stacked.push_back(factors[i]);
-      others.push_back(otherwise[i]);
-    }
-    const auto root = decomposed_or_undefined(at::stack(stacked), at::stack(others), eps, relative);
-    for (size_t k = 0; k < members.size(); ++k) {
-      // One that cannot be decomposed fails its batch: the others are tried alone.
-      const auto i = members[k];
-      roots[i] = root.defined() ? root[k] : decomposed_or_undefined(factors[i], otherwise[i], eps, relative);
-    }
+  std::stable_sort(parts.begin(), parts.end(),
+                   [&](const auto& a, const auto& b) { return factors[a[0]].size(0) > factors[b[0]].size(0); });
+  return parts;
+}
+
+// All of a size: on an accelerator a call for each would wait for each.
+Parts by_size(const std::vector<Tensor>& factors) {
+  std::map<std::tuple<int64_t, at::ScalarType, std::string>, std::vector<size_t>> parts;
+  for (size_t i = 0; i < factors.size(); ++i) {
+    parts[{factors[i].size(0), factors[i].scalar_type(), factors[i].device().str()}].push_back(i);
   }
+  Parts result;
+  for (auto& [key, members] : parts) {
+    result.push_back(std::move(members));
+  }
+  return result;
 }
 
 // Below autograd, on every device.
 void kernel(at::TensorList factors, at::TensorList roots, double eps, bool relative) {
   check(factors, roots, eps);
+  const Plainly plainly;
   std::vector<Tensor> matrices, places;  // one for each group of a layer
   for (size_t i = 0; i < factors.size(); ++i) {
     const auto n = factors[i].size(-1);
@@ -127,16 +148,45 @@ void kernel(at::TensorList factors, at::TensorList roots, double eps, bool relat
       places.push_back(place);
     }
   }
-  std::vector<Tensor> decomposed(matrices.size());
   const bool on_cpu = std::all_of(matrices.begin(), matrices.end(), [](const Tensor& m) { return m.is_cpu(); });
-  (on_cpu ? on_the_cpu : batched)(matrices, places, decomposed, eps, relative);
-  // What can fail has come before: all roots change, or none.
+  const auto parts = on_cpu ? one_by_one(matrices) : by_size(matrices);
+  std::vector<Roots> found(parts.size());
+  const auto decompose = [&](size_t part) {
+    std::vector<Tensor> members;
+    for (const auto i : parts[part]) {
+      members.push_back(matrices[i]);
+    }
+    found[part] = decomposed_in_float_or_double(at::stack(members), eps, relative);
+  };
+  if (on_cpu) {
+    // Whoever is done takes the next.
+    std::atomic<size_t> next{0};
+    at::parallel_for(0, std::min<int64_t>(at::get_num_threads(), static_cast<int64_t>(parts.size())), 1,
+                     [&](int64_t begin, int64_t end) {
+                       const Plainly on_this_thread;
+                       for (; begin < end; ++begin) {
+                         for (auto part = next++; part < parts.size(); part = next++) {
+                           decompose(part);
+                         }
+                       }
+                     });
+  } else {
+    for (size_t part = 0; part < parts.size(); ++part) {
+      decompose(part);
+    }
+  }
+  // What can run out of memory has come before: all roots change, or none.
   int64_t failed = 0;
-  for (size_t i = 0; i < places.size(); ++i) {
-    if (decomposed[i].defined()) {
-      places[i].copy_(decomposed[i]);
-    } else {
-      ++failed;
+  for (size_t part = 0; part < parts.size(); ++part) {
+    const auto& values = found[part].values;
+    const auto valid = found[part].valid.cpu();
+    for (size_t k = 0; k < parts[part].size(); ++k) {
+      const auto i = parts[part][k];
+      if (valid[k].item<bool>()) {
+        places[i].copy_(values[k]);
+      } else {
+        failed += at::diagonal(matrices[i]).eq(0).all().item<bool>() ? 0 : 1;
+      }
     }
   }
   if (failed > 0) {

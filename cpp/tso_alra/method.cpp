@@ -7,6 +7,7 @@
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/where.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <array>
 #include <cmath>
@@ -35,10 +36,16 @@ void update_factors(const TsoAlra& method, const hatted::Use& use) {
   const bool with_one = method.input_factor.size(-1) > use.inputs();
   const auto a = averaged(method.input_factor, use.input_products(kind, with_one), method.gamma,
                           1 / (samples * (method.sum_positions ? 1 : positions)));
-  const auto b = averaged(method.output_factor, use.output_products(kind), method.gamma, k * k / (samples * positions));
+  const auto b =
+      averaged(method.output_factor, use.output_products(kind, k), method.gamma, 1 / (samples * positions));
   // What can run out of memory has come before: both change, or none.
   method.input_factor.copy_(a);
   method.output_factor.copy_(b);
+}
+
+// The length of a gradient, whose squares a Float may not hold.
+Tensor norm_of(const Tensor& gradient) {
+  return at::linalg_vector_norm(gradient, 2, at::OptionalIntArrayRef(), /*keepdim=*/false, at::kDouble);
 }
 
 // The block [weight, bias] of each group between its roots. Without the bias's gradient the block is the weight alone.
@@ -53,8 +60,8 @@ void precondition(const TsoAlra& method, const hatted::Use& use, hatted::Paramet
   }
   auto gradient = at::bmm(at::bmm(method.output_root, plain), input_root);
   if (method.graft) {
-    const auto norm = at::linalg_vector_norm(gradient);
-    gradient.mul_(at::where(norm.gt(0), at::linalg_vector_norm(plain).div(norm), 1));
+    const auto norm = norm_of(gradient);
+    gradient.mul_(at::where(norm.gt(0), norm_of(plain).div(norm), 1));
   }
   // Into the tensors that there are, whose strides are the original's.
   parameters.weight.copy_(gradient.narrow(2, 0, inputs).reshape(parameters.weight.sizes()));
@@ -83,13 +90,15 @@ void TsoAlra::check(const char* op, const Tensor& weight, const hatted::Sizes& s
   check_matrices("output_root", output_root, outputs);
   HATTED_CHECK(ConfigError, gamma > 0 && gamma <= 1, op, ": argument 'gamma': expected a number in (0, 1], got ", gamma,
                "; correct the setting");
-  HATTED_CHECK(ConfigError, std::isfinite(gradient_scale), op,
+  HATTED_CHECK(ConfigError, std::isfinite(static_cast<float>(gradient_scale)), op,
                ": argument 'gradient_scale': expected a finite number, got ", gradient_scale,
                "; 1 takes the gradient as received, 0 or less means the batch size");
 }
 
 hatted::ParameterGradients TsoAlra::gradients(hatted::Use& use) const {
   auto parameters = use.plain();
+  // A backward pass may run in an autocast region: what is made of these is not cast.
+  const c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
   if (precondition) {
     tso_alra::precondition(*this, use, parameters);
   }

@@ -1,6 +1,6 @@
 //! What a method is to the layers, as cpp/hatted/method.h is to the operators.
 
-use super::switch::{Progress, Stage};
+use super::switch::{Progress, Stage, Switch};
 pub use crate::bridge::ffi::Convolution;
 use crate::error::Result;
 use std::fmt;
@@ -82,10 +82,16 @@ pub struct Settings<Config> {
     pub progress: Progress,
 }
 
-impl<Config> Settings<Config> {
+impl<Config: Copy> Settings<Config> {
     /// Whether the layers give the method's gradients.
     pub(super) fn is_on(&self) -> bool {
         self.enabled && self.progress.stage == Stage::Method
+    }
+
+    /// As they are after another step.
+    pub(super) fn after_step(mut self, switch: Switch) -> Self {
+        self.progress.step(switch);
+        self
     }
 
     /// The factor `k` of a received gradient inside a method's statistics.

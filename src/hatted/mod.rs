@@ -48,6 +48,8 @@ impl<M: Method> Clone for Hatted<M> {
 struct Shared<M: Method> {
     settings: Mutex<Settings<M::Config>>,
     switch: Mutex<Switch>,
+    /// Held during a step.
+    stepping: Mutex<()>,
     registry: Mutex<Registry<M>>,
 }
 
@@ -65,7 +67,7 @@ impl<M: Method> Hatted<M> {
         M::validate(&config)?;
         let settings = Settings { config, enabled: true, loss_scale: 1.0, progress: Progress::default() };
         let (settings, switch, registry) = (Mutex::new(settings), Mutex::default(), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { settings, switch, registry }) })
+        Ok(Self { shared: Arc::new(Shared { settings, switch, stepping: Mutex::default(), registry }) })
     }
 
     /// The settings as they are now.
@@ -136,15 +138,17 @@ impl<M: Method> Hatted<M> {
     /// # Errors
     /// Of memory, or of the method's operators: the step is not counted then, and the state is as before.
     pub fn f_step(&self) -> Result<Stage> {
+        let _one_at_a_time = lock(&self.shared.stepping);
         let switch = *lock(&self.shared.switch);
-        let Settings { config, mut progress, .. } = *lock(&self.shared.settings);
-        progress.step(switch);
-        if progress.stage == Stage::Method {
+        let settings = *lock(&self.shared.settings);
+        if settings.after_step(switch).is_on() {
             let states = lock(&self.shared.registry).states();
-            M::after_step(&config, progress.steps, &states)?;
+            M::after_step(&settings.config, settings.progress.steps + 1, &states)?;
         }
-        lock(&self.shared.settings).progress = progress;
-        Ok(progress.stage)
+        // Of the settings as they are now: another thread may have told a validation loss.
+        let mut settings = lock(&self.shared.settings);
+        *settings = settings.after_step(switch);
+        Ok(settings.progress.stage)
     }
 
     /// Tells a validation loss, for [`Switch::Plateau`]. Returns whose gradients the layers give from the next forward pass
@@ -165,14 +169,15 @@ impl<M: Method> Hatted<M> {
         settings.progress.stage
     }
 
-    /// Says when the layers go over to plain gradients; never, unless it is called. What has been counted stays, and so
-    /// does a switch that has taken place.
+    /// Says when the layers go over to plain gradients; never, unless it is called. What has been counted stays and counts,
+    /// and so does a switch that has taken place: [`Switch::AtStep`] of steps that are behind switches at once.
     ///
     /// # Errors
     /// [`Error::Config`] if a setting of the switch is out of its range.
     pub fn set_switch(&self, switch: Switch) -> Result<()> {
         switch.validate(M::NAME)?;
         *lock(&self.shared.switch) = switch;
+        lock(&self.shared.settings).progress.meet(switch);
         Ok(())
     }
 
@@ -186,7 +191,7 @@ impl<M: Method> Hatted<M> {
         self.progress().stage
     }
 
-    /// Forgets the state, as after [`new`](Self::new). Needed when a weight is replaced by one with other outputs, and when
+    /// Forgets the state, as after [`new`](Self::new). Needed when a weight is replaced by one of another size, and when
     /// the image size changes for good where the state belongs to one, as with
     /// [`Granularity::Element`](crate::Granularity::Element). Its memory stays for the next pass of the same size: a graph that waits for its backward pass, and a captured
     /// [`CudaGraph`](crate::CudaGraph), go on with it. The [progress](Self::progress) is forgotten too.

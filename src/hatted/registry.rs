@@ -69,7 +69,7 @@ impl<M: Method> Registry<M> {
         self.live().values().map(|layer| layer.state.bytes()).sum()
     }
 
-    /// The states themselves, of the layers that have one.
+    /// The states themselves, of the layers that a pass has reached.
     pub(super) fn states(&self) -> Vec<Vec<Tensor>> {
         self.live().values().filter_map(|layer| layer.state.handles()).collect()
     }

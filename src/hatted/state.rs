@@ -80,9 +80,11 @@ impl<M: Method> State<M> {
         memory.as_ref().filter(|memory| memory.has_begun::<M>()).map(|memory| read(&memory.tensors))
     }
 
-    /// The tensors themselves.
+    /// The tensors themselves, as passes know them: what no pass has taken yet may be on another device than the weight.
     pub(super) fn handles(&self) -> Option<Vec<Tensor>> {
-        lock(&self.memory).as_ref().map(|memory| memory.tensors.iter().map(Tensor::shallow_clone).collect())
+        let memory = lock(&self.memory);
+        let of_passes = memory.as_ref().filter(|memory| memory.origin == Origin::Passes);
+        of_passes.map(|memory| memory.tensors.iter().map(Tensor::shallow_clone).collect())
     }
 
     pub(super) fn copies(&self) -> Option<Vec<Tensor>> {

@@ -50,6 +50,7 @@ pub enum Stage {
 
 /// How many steps there have been, and what they and the validation losses have led to. A part of the saved state.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Calls of [`Hatted::step`](super::Hatted::step).
     pub steps: u64,
@@ -72,6 +73,11 @@ const STAGES: [(Stage, &str); 2] = [(Stage::Method, "method"), (Stage::Plain, "p
 impl Progress {
     pub(super) fn step(&mut self, switch: Switch) {
         self.steps += 1;
+        self.meet(switch);
+    }
+
+    /// Switches where the steps are behind that the switch waits for.
+    pub(super) fn meet(&mut self, switch: Switch) {
         if matches!(switch, Switch::AtStep(last) if self.steps >= last) {
             self.stage = Stage::Plain;
         }
