@@ -14,7 +14,8 @@
 //     // Throws one of errors.h, of a forward pass whose layer has found nothing wrong.
 //     void check(const char* op, const Tensor& weight, const Sizes& sizes) const;
 //
-//     // Called only where the weight's gradient is asked for: a frozen weight is the mechanism's to handle. The gradients
+//     // Called only where the weight's gradient is asked for: a frozen weight is the mechanism's to handle. The
+//     gradients
 //     // have the kind, sizes and strides of the original's, while state is Float, or Double for Double. A pass that
 //     // fails must leave the state as it was: either nothing can fail once it has changed, or
 //     // use.restore_on_error(state) comes before the change.
@@ -93,8 +94,8 @@ class Use {
   // a step that ran out of memory and is tried again counts once.
   void restore_on_error(const Tensor& state) { remembered_.emplace_back(state, state.clone()); }
 
-  // For the mechanism: the original's gradient of the input, where it is asked for; what plain() has not made yet is made
-  // last, when the method's temporaries are gone.
+  // For the mechanism: the original's gradient of the input, where it is asked for; what plain() has not made yet is
+  // made last, when the method's temporaries are gone.
   Tensor input_gradient() {
     if (asked[0] && !input_gradient_.defined()) {
       input_gradient_ = make_input_gradient();

@@ -67,10 +67,10 @@ Tensor unfolded_products(const Tensor& images, const Window& window, at::ScalarT
   return products;
 }
 
-// A kernel of 3x3 at every pixel of images that are padded with one zero: the products of two taps depend on the distance
-// of these alone, but for the positions outside of the grid, at which a tap still sees a pixel. There are 25 distances
-// where there are 81 pairs of taps. What those positions would add is taken off again: a row above and one below, at
-// which only the tap ahead sees something, the columns likewise, and the corners, which are in both.
+// A kernel of 3x3 at every pixel of images that are padded with one zero: the products of two taps depend on the
+// distance of these alone, but for the positions outside of the grid, at which a tap still sees a pixel. There are 25
+// distances where there are 81 pairs of taps. What those positions would add is taken off again: a row above and one
+// below, at which only the tap ahead sees something, the columns likewise, and the corners, which are in both.
 Tensor three_by_three_products(const Tensor& images, int64_t groups) {
   const auto channels = images.size(1), per_group = channels / groups;
   const auto height = images.size(2), width = images.size(3);
@@ -122,7 +122,8 @@ Tensor patch_products(const Tensor& images, const Window& window, at::ScalarType
   Tensor products;
   if (kernel == Pair{1, 1} && padding == Pair{0, 0}) {
     products = channel_products(images.slice(2, 0, {}, stride[0]).slice(3, 0, {}, stride[1]).to(kind), groups);
-  } else if (kind == at::kFloat && kernel == Pair{3, 3} && stride == Pair{1, 1} && padding == Pair{1, 1} && dilation == Pair{1, 1}) {
+  } else if (kind == at::kFloat && kernel == Pair{3, 3} && stride == Pair{1, 1} && padding == Pair{1, 1} &&
+             dilation == Pair{1, 1}) {
     // In Double libtorch has no such kernel, and would make patches of all distances and samples.
     products = three_by_three_products(images.to(kind), groups);
   } else {

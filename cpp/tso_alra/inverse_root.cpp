@@ -72,8 +72,8 @@ Roots decomposed(const Tensor& factors, at::ScalarType kind, double eps, bool re
   return {root, valid.logical_and(at::isfinite(root).flatten(-2).all(-1))};
 }
 
-// In Float and, where there is a matrix that is not zero and has no root, in Double. Some of LAPACK's routines throw where
-// they fail, others give what is no number.
+// In Float and, where there is a matrix that is not zero and has no root, in Double. Some of LAPACK's routines throw
+// where they fail, others give what is no number.
 Roots decomposed_in_float_or_double(const Tensor& factors, double eps, bool relative) {
   const auto is_zero = at::diagonal(factors, 0, -2, -1).eq(0).all(-1);
   Roots roots{factors, at::zeros_like(is_zero)};

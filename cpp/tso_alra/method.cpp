@@ -36,8 +36,7 @@ void update_factors(const TsoAlra& method, const hatted::Use& use) {
   const bool with_one = method.input_factor.size(-1) > use.inputs();
   const auto a = averaged(method.input_factor, use.input_products(kind, with_one), method.gamma,
                           1 / (samples * (method.sum_positions ? 1 : positions)));
-  const auto b =
-      averaged(method.output_factor, use.output_products(kind, k), method.gamma, 1 / (samples * positions));
+  const auto b = averaged(method.output_factor, use.output_products(kind, k), method.gamma, 1 / (samples * positions));
   // What can run out of memory has come before: both change, or none.
   method.input_factor.copy_(a);
   method.output_factor.copy_(b);

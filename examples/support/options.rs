@@ -13,7 +13,7 @@ use tch::{Cuda, Device};
 #[derive(Parser, Debug, Clone)]
 #[command(version, group(ArgGroup::new("length").args(["epochs", "steps", "paper"])))]
 pub struct Options {
-    /// Images: a folder with the files of MNIST or CIFAR-10 (binary version), `digits` (embedded), or `auto`: the data
+    /// Images: a folder with the files of MNIST, Fashion-MNIST, CIFAR (binary versions) or SVHN, `digits` (embedded), or `auto`: the data
     /// set below data/, downloaded if need be, and the digits when that fails.
     #[arg(long, value_name = "DIR|digits|auto", default_value = "auto")]
     pub data: DataSource,
@@ -83,8 +83,8 @@ pub struct Options {
     #[arg(long)]
     pub amp: bool,
 
-    /// The factor of the loss in the backward pass. Gradients are divided by it again, and SVGD's statistics are those
-    /// of the true gradients.
+    /// The factor of the loss in the backward pass. Gradients are divided by it again, and the methods' statistics
+    /// are those of the true gradients.
     #[arg(long, default_value_t = 1.0, value_parser = positive, allow_negative_numbers = true)]
     pub loss_scale: f64,
 

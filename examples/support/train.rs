@@ -14,7 +14,7 @@ use super::schedule::Schedule;
 use super::step::Stepper;
 use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -174,9 +174,9 @@ pub fn train<M: Model>(job: &Job) -> Result<Run> {
                 && stepper.observe(stepper.test(validation)?.0)
             {
                 record.switched_at = Some(step);
-                bar.suspend(|| {
-                    println!("{name}: plain gradients from step {step} on: the validation loss has stalled")
-                });
+                // Nobody may be there to read it, which is no reason to stop.
+                let text = format!("{name}: plain gradients from step {step} on: the validation loss has stalled");
+                bar.suspend(|| writeln!(std::io::stdout(), "{text}").ok());
             }
         }
         if save || diverged {

@@ -30,11 +30,11 @@ impl Tried for SvgdMethod {
 
 impl Tried for TsoAlraMethod {
     fn configs() -> Vec<(&'static str, TsoAlraConfig)> {
-        let paper = TsoAlraConfig { damping: Damping::Absolute, graft: Graft::None, ..Default::default() };
-        vec![
-            ("grafted", TsoAlraConfig::default()),
-            ("not grafted", TsoAlraConfig { positions: Positions::Sum, ..paper }),
-        ]
+        // Roots after one step, and second moments in each.
+        let config = TsoAlraConfig { warmup: 1, interval: 1, stats_interval: 1, ..Default::default() };
+        let paper =
+            TsoAlraConfig { damping: Damping::Absolute, graft: Graft::None, positions: Positions::Sum, ..config };
+        vec![("grafted", config), ("not grafted", paper)]
     }
 }
 
@@ -87,6 +87,14 @@ impl<M: Method> Layers<M> {
         let linear = seeded(1, || hatted.linear(vs.root() / "fc", 33, 17, Default::default()));
         let conv = seeded(2, || hatted.conv2d(vs.root() / "conv", 3, 5, 3, Default::default()));
         Layers { vs, hatted, linear, conv }
+    }
+
+    /// As they are in a training, with a step behind them.
+    fn in_training(config: M::Config) -> Self {
+        let layers = Self::new(config);
+        layers.step();
+        layers.hatted.step();
+        layers
     }
 
     /// The losses of one pass through each layer, over inputs that need gradients.
@@ -356,8 +364,7 @@ fn a_step_that_runs_out_of_memory_anywhere_leaves_the_state_as_it_was<M: Tried>(
     with_every_config::<M>(|name, config| {
         for layer in 0..2 {
             let step = |limit: i64| {
-                let layers = Layers::<M>::new(config);
-                layers.step();
+                let layers = Layers::<M>::in_training(config);
                 let before = layers.states();
                 let loss = &layers.losses(Kind::Float)[layer];
                 let (result, peak) = with_memory(limit, || backward(loss)).unwrap();
@@ -386,7 +393,7 @@ fn a_step_that_runs_out_of_memory_anywhere_leaves_the_state_as_it_was<M: Tried>(
 
 fn double_backward_is_refused_and_ordinary_gradients_have_no_history<M: Tried>() {
     with_every_config::<M>(|name, config| {
-        let layers = Layers::<M>::new(config);
+        let layers = Layers::<M>::in_training(config);
         let inputs = [leaf(&noise(3, &[9, 33], Kind::Float)), leaf(&noise(4, &[2, 3, 8, 8], Kind::Float))];
         let outputs = [layers.linear.forward(&inputs[0]), layers.conv.forward(&inputs[1])];
         for (layer, (op, output)) in ["::linear", "::conv2d"].into_iter().zip(outputs).enumerate() {
@@ -434,7 +441,7 @@ fn forward_mode_gives_the_plain_tangent_or_an_error<M: Tried>() {
 
 fn autocast_casts_the_values_and_leaves_the_state_in_float<M: Tried>() {
     with_every_config::<M>(|name, config| {
-        let layers = Layers::<M>::new(config);
+        let layers = Layers::<M>::in_training(config);
         // As of a first layer, and of one behind it, whose input has been cast already.
         let outputs = tch_svgd::autocast(Device::Cpu, Kind::BFloat16, || {
             let (linear, conv) = (&layers.linear, &layers.conv);
@@ -570,7 +577,7 @@ fn gradients_have_the_kind_and_the_strides_of_the_originals<M: Tried>() {
     with_every_config::<M>(|name, config| {
         for kind in [Kind::Float, Kind::Double, Kind::BFloat16] {
             for order in [false, true] {
-                let mut layers = Layers::<M>::new(config);
+                let mut layers = Layers::<M>::in_training(config);
                 layers.vs.set_kind(kind);
                 if order {
                     layers.conv.ws = leaf(&channels_last(&layers.conv.ws));
@@ -620,11 +627,12 @@ fn autograd_sees_that_the_state_has_changed<M: Tried>() {
 fn a_loss_scale_is_taken_out_of_the_state_and_left_in_the_gradients<M: Tried>() {
     with_every_config::<M>(|name, config| {
         let step = |scale: f64| {
-            let layers = Layers::<M>::new(config);
+            let layers = Layers::<M>::in_training(config);
             layers.hatted.set_loss_scale(scale);
             let [rows, images] = layers.losses(Kind::Float);
-            ((rows + images) * scale).backward();
-            (layers.states(), layers.weights().map(|weight| weight.grad() / scale))
+            let loss = (rows + images) * scale;
+            let gradients = Tensor::run_backward(&[loss], &layers.weights(), false, false);
+            (layers.states(), gradients.into_iter().map(|gradient| gradient / scale).collect::<Vec<_>>())
         };
         let ((states, gradients), (scaled_states, scaled_gradients)) = (step(1.0), step(64.0));
         assert!(same_states(&states, &scaled_states), "{name}: the state");

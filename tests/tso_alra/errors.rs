@@ -71,7 +71,7 @@ fn of_settings_out_of_their_range() {
         check(linear(&input, &weight, None, state.factors(), arguments), is_config, &["argument 'gamma'", "(0, 1]"]);
         check(TsoAlra::new(TsoAlraConfig { gamma, ..Default::default() }), is_config, &["setting 'gamma'"]);
     }
-    for gradient_scale in [f64::NAN, f64::INFINITY] {
+    for gradient_scale in [f64::NAN, f64::INFINITY, 1e60] {
         let arguments = Preconditioning { gradient_scale, ..Default::default() };
         let result = linear(&input, &weight, None, state.factors(), arguments);
         check(result, is_config, &["argument 'gradient_scale'"]);

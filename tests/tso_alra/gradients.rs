@@ -161,3 +161,21 @@ fn what_is_not_finite_stays_so() {
         assert_eq!(gradient[0].isfinite().any().int64_value(&[]), 0);
     }
 }
+
+/// Their lengths are Floats, the squares of these are not.
+#[test]
+fn gradients_far_from_one_are_grafted() {
+    for size in [1e-25, 1e25] {
+        let weight = leaf(&random(1, &[4, 5], Kind::Float));
+        let state = State::new(1, 5, 4, Kind::Float).with_roots();
+        let input = random(2, &[3, 5], Kind::Float);
+        let gradient = |output: Tensor| {
+            let gradients = Tensor::run_backward(&[(output * size).sum(Kind::Float)], &[&weight], false, false);
+            to_array(&gradients[0]).iter().map(|g| g * g).sum::<f64>().sqrt()
+        };
+        let arguments = Preconditioning { update: false, ..Default::default() };
+        let plain = gradient(input.linear(&weight, None::<&Tensor>));
+        let grafted = gradient(linear(&input, &weight, None, state.factors(), arguments).unwrap());
+        assert!((grafted / plain - 1.0).abs() < 1e-5, "{grafted} {plain}");
+    }
+}

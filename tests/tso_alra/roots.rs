@@ -97,17 +97,44 @@ fn a_root_stays_where_there_is_nothing_to_decompose() {
     }
 }
 
+/// What has no root in a Float has one in a Double: eigenvalues whose sum is no Float, and such as a Float barely holds.
+#[test]
+fn what_a_float_cannot_decompose_is_decomposed_in_double() {
+    for (value, tolerance) in [(2e38, 1e-5), (1e-42, 1e-3)] {
+        let factor = Tensor::eye(5, (Kind::Float, tch::Device::Cpu)) * value;
+        let exact = factor.double_value(&[0, 0]);
+        let root = inverse_root(&factor, 1e-2, Damping::Relative).double_value(&[2, 2]);
+        let expected = 1.0 / (exact * 1.01).sqrt();
+        assert!((root / expected - 1.0).abs() < tolerance, "{value}: {root}, not {expected}");
+    }
+}
+
 /// What no algorithm decomposes: the root of before stays, the others are made, and libtorch warns.
 #[test]
 fn a_root_stays_where_the_decomposition_fails() {
     let kind = Kind::Float;
-    let bad = Tensor::eye(3, (kind, tch::Device::Cpu));
-    let _ = bad.get(0).get(1).fill_(f64::NAN);
-    let _ = bad.get(1).get(0).fill_(f64::NAN);
-    let good = Tensor::eye(3, (kind, tch::Device::Cpu)) * 4.0;
+    let eye = Tensor::eye(3, (kind, tch::Device::Cpu));
+    let (bad, good) = (&eye * f64::NAN, &eye * 4.0);
     let roots = [random(1, &[3, 3], kind), random(2, &[3, 3], kind)];
     let before = roots[0].copy();
     inverse_roots(&[&bad, &good], &[&roots[0], &roots[1]], 1e-6, Damping::Absolute).unwrap();
     assert_same_bits(&roots[0], &before, "of what is not finite");
     assert!((matrix(&roots[1].unsqueeze(0))[[0, 0]] - 0.5).abs() < 1e-3);
+}
+
+/// An autocast region casts no matrix of these, on no thread.
+#[test]
+fn autocast_does_not_reach_the_decompositions() {
+    let factors: Vec<_> =
+        (0..6).map(|seed| with_eigenvalues(seed, &[0.1, 1.0, 2.0, 3.0]).to_kind(Kind::Float)).collect();
+    let decompose = || {
+        let roots: Vec<_> = factors.iter().map(Tensor::zeros_like).collect();
+        let [factors, of] = [&factors, &roots].map(|tensors| tensors.iter().collect::<Vec<_>>());
+        inverse_roots(&factors, &of, 1e-3, Damping::Relative).unwrap();
+        roots
+    };
+    let cast = tch_svgd::autocast(tch::Device::Cpu, Kind::BFloat16, decompose).unwrap();
+    for (plain, cast) in decompose().iter().zip(&cast) {
+        assert_same_bits(plain, cast, "a root");
+    }
 }

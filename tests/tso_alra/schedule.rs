@@ -212,3 +212,27 @@ fn layers_may_be_unused_or_used_twice_and_batches_may_change() {
     );
     assert!(unused.ws.grad().allclose(&plain[0], 1e-5, 1e-7, false));
 }
+
+#[test]
+fn a_switch_set_to_steps_that_are_behind_is_at_once() {
+    let tso = TsoAlra::new(TsoAlraConfig::default()).unwrap();
+    tso.set_switch(Switch::AtStep(1)).unwrap();
+    assert_eq!(tso.stage(), Stage::Method);
+    tso.set_switch(Switch::AtStep(0)).unwrap();
+    assert_eq!(tso.stage(), Stage::Plain);
+}
+
+/// What another thread tells during a step is not lost.
+#[test]
+fn steps_and_validation_losses_may_come_from_several_threads() {
+    let tso = TsoAlra::new(TsoAlraConfig::default()).unwrap();
+    tso.set_switch(Switch::Plateau { patience: 150, min_delta: 0.0 }).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| (0..50).for_each(|_| _ = tso.step()));
+            scope.spawn(|| (0..50).for_each(|_| _ = (tso.step(), tso.observe(1.0))));
+        }
+    });
+    let progress = tso.progress();
+    assert_eq!((progress.steps, progress.least_loss, progress.stalled), (200, 1.0, 99));
+}

@@ -228,3 +228,16 @@ fn the_reference_unfolds_as_written() {
     assert_eq!(rows.slice(s![0, 0, ..]).to_vec(), [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 3.0, 4.0]);
     assert_eq!(rows.slice(s![0, 3, ..]).to_vec(), [1.0, 2.0, 0.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]);
 }
+
+/// The gradient is scaled before it is squared: the squares of these are no Floats.
+#[test]
+fn gradients_far_from_one_are_scaled_first() {
+    let weight = leaf(&random(1, &[5, 7], Kind::Float));
+    for (gradient, k) in [(1e-25, 1e25), (1e25, 1e-25)] {
+        let state = State::new(1, 7, 5, Kind::Float);
+        let arguments = Preconditioning { gamma: 1.0, gradient_scale: k, precondition: false, ..Default::default() };
+        let output = linear(&random(2, &[4, 7], Kind::Float), &weight, None, state.factors(), arguments).unwrap();
+        (output * gradient).sum(Kind::Float).backward();
+        assert!((state.0[1].double_value(&[0, 0, 0]) - 1.0).abs() < 1e-4, "{gradient}: {}", state.0[1]);
+    }
+}

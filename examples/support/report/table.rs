@@ -144,7 +144,7 @@ fn losses(section: &Section) -> String {
         }));
         cells.push(over_seeds(&|run| run.curve.iter().map(|row| row.test_loss).min_by(f64::total_cmp)));
         let switches: Vec<_> = row.runs.iter().filter_map(|run| run.record.switched_at.map(grouped)).collect();
-        cells.push(if switches.is_empty() { "-".to_owned() } else { switches.join(", ") });
+        cells.push(if switches.is_empty() { "-".to_owned() } else { switches.join("; ") });
         cells
     });
     "Test loss, the mean cross-entropy of the test images:\n\n".to_owned() + &markdown(header, rows.collect())
