@@ -24,7 +24,9 @@ use tch::Device;
 ///
 /// What the CPU decides is decided in the capture for good: the learning rate,
 /// [`Svgd::set_scale`](crate::Svgd::set_scale) and [`set_enabled`](crate::Svgd::set_enabled), shapes, the step count of
-/// Adam (whose steps therefore cannot be replayed). Capture again after a change. Random numbers do go on from replay
+/// Adam (whose steps therefore cannot be replayed), and of [`TsoAlra`](crate::TsoAlra) whether a step updates the second
+/// moments, applies the roots, or is plain: a graph for each kind of its steps, captured when such a step is due. Capture
+/// again after a change. Random numbers do go on from replay
 /// to replay.
 ///
 /// ```no_run

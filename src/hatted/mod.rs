@@ -125,7 +125,8 @@ impl<M: Method> Hatted<M> {
     /// [`TsoAlra`](crate::TsoAlra) has its decompositions, does it here; and [`Switch::AtStep`] counts these calls. Returns
     /// whose gradients the layers give from the next forward pass on.
     ///
-    /// No backward pass may run in another thread meanwhile.
+    /// Where it is not called no step is counted: no switch takes place, and TSO-ALRA's gradients stay plain. No backward pass
+    /// may run in another thread meanwhile.
     ///
     /// # Panics
     /// Where [`f_step`](Self::f_step) returns an error.

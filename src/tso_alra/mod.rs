@@ -17,7 +17,8 @@ use tch::{Device, Kind, Tensor};
 /// the inverse roots of these. An ordinary `backward()` updates `A` and `B` every
 /// [`stats_interval`](TsoAlraConfig::stats_interval) steps, and leaves `B^(-1/2) G A^(-1/2)` in the place of the plain
 /// gradient `G` of `[weight, bias]`. [`step`](Hatted::step), called after each step of the optimizer, makes the roots anew every
-/// [`interval`](TsoAlraConfig::interval) steps; before the first the gradients are plain. Clones share everything.
+/// [`interval`](TsoAlraConfig::interval) steps; before the first the gradients are plain. Where a bias is frozen, the weight is put between the roots' own parts of it. Clones
+/// share everything.
 ///
 /// ```
 /// use tch::nn::{self, Module, OptimizerConfig};
