@@ -107,31 +107,32 @@ struct Plainly {
   const c10::impl::ExcludeDispatchKeyGuard without_autocast{c10::autocast_dispatch_keyset};
 };
 
-// The matrices in parts of equal size, kind and device, each part decomposed at once.
-using Parts = std::vector<std::vector<size_t>>;
+// On the CPU a matrix of this size or more is decomposed by itself.
+constexpr int64_t kAlone = 64;
 
-// One by one, the largest first: on the CPU, where a decomposition of these sizes is fastest on one thread.
-Parts one_by_one(const std::vector<Tensor>& factors) {
-  Parts parts;
-  for (size_t i = 0; i < factors.size(); ++i) {
-    parts.push_back({i});
+// The matrices in parts that are decomposed at once, the most work first: those of equal size, kind and device, since
+// on an accelerator a call for each would wait for each, and a call for a small one is mostly the call. Large ones on
+// the CPU are alone, and run best on one thread each.
+std::vector<std::vector<size_t>> in_parts(const std::vector<Tensor>& matrices) {
+  std::vector<std::vector<size_t>> parts;
+  std::map<std::tuple<int64_t, at::ScalarType, std::string>, std::vector<size_t>> by_size;
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    const auto& matrix = matrices[i];
+    if (matrix.is_cpu() && matrix.size(0) >= kAlone) {
+      parts.push_back({i});
+    } else {
+      by_size[{matrix.size(0), matrix.scalar_type(), matrix.device().str()}].push_back(i);
+    }
   }
-  std::stable_sort(parts.begin(), parts.end(),
-                   [&](const auto& a, const auto& b) { return factors[a[0]].size(0) > factors[b[0]].size(0); });
+  for (auto& [key, members] : by_size) {
+    parts.push_back(std::move(members));
+  }
+  const auto work = [&](const std::vector<size_t>& part) {
+    const auto n = static_cast<double>(matrices[part[0]].size(0));
+    return static_cast<double>(part.size()) * n * n * n;
+  };
+  std::stable_sort(parts.begin(), parts.end(), [&](const auto& a, const auto& b) { return work(a) > work(b); });
   return parts;
-}
-
-// All of a size: on an accelerator a call for each would wait for each.
-Parts by_size(const std::vector<Tensor>& factors) {
-  std::map<std::tuple<int64_t, at::ScalarType, std::string>, std::vector<size_t>> parts;
-  for (size_t i = 0; i < factors.size(); ++i) {
-    parts[{factors[i].size(0), factors[i].scalar_type(), factors[i].device().str()}].push_back(i);
-  }
-  Parts result;
-  for (auto& [key, members] : parts) {
-    result.push_back(std::move(members));
-  }
-  return result;
 }
 
 // Below autograd, on every device.
@@ -149,7 +150,7 @@ void kernel(at::TensorList factors, at::TensorList roots, double eps, bool relat
     }
   }
   const bool on_cpu = std::all_of(matrices.begin(), matrices.end(), [](const Tensor& m) { return m.is_cpu(); });
-  const auto parts = on_cpu ? one_by_one(matrices) : by_size(matrices);
+  const auto parts = in_parts(matrices);
   std::vector<Roots> found(parts.size());
   const auto decompose = [&](size_t part) {
     std::vector<Tensor> members;

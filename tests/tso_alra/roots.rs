@@ -65,7 +65,8 @@ fn ill_conditioned_and_rank_deficient_matrices_have_bounded_roots() {
 
 #[test]
 fn matrices_of_many_sizes_are_decomposed_at_once() {
-    let sizes = [(1, 3), (4, 5), (1, 40), (2, 3), (1, 5), (1, 1)];
+    // Small ones are decomposed together, large ones alone.
+    let sizes = [(1, 3), (4, 5), (1, 40), (2, 3), (1, 70), (1, 5), (1, 1), (2, 64)];
     let factors: Vec<_> = (sizes.into_iter().enumerate())
         .map(|(i, (groups, n))| {
             let random = random(i as i64, &[groups, n, 2 * n], Kind::Float);
@@ -117,6 +118,7 @@ fn a_root_stays_where_the_decomposition_fails() {
     let (bad, good) = (&eye * f64::NAN, &eye * 4.0);
     let roots = [random(1, &[3, 3], kind), random(2, &[3, 3], kind)];
     let before = roots[0].copy();
+    // Of one size, so of one batch.
     inverse_roots(&[&bad, &good], &[&roots[0], &roots[1]], 1e-6, Damping::Absolute).unwrap();
     assert_same_bits(&roots[0], &before, "of what is not finite");
     assert!((matrix(&roots[1].unsqueeze(0))[[0, 0]] - 0.5).abs() < 1e-3);

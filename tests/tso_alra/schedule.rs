@@ -3,6 +3,7 @@
 use crate::common::*;
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
+use tch_svgd::testing::with_memory;
 use tch_svgd::{Error, Stage, Svgd, SvgdConfig, Switch, TsoAlra, TsoAlraConfig};
 
 struct Model {
@@ -235,4 +236,27 @@ fn steps_and_validation_losses_may_come_from_several_threads() {
     });
     let progress = tso.progress();
     assert_eq!((progress.steps, progress.least_loss, progress.stalled), (200, 1.0, 99));
+}
+
+/// Refused memory at each of its own allocations in turn (other threads of it are not counted).
+#[test]
+fn a_step_that_runs_out_of_memory_is_not_counted_and_changes_no_root() {
+    let mut model = Model::new(TsoAlraConfig { warmup: 2, ..Default::default() });
+    model.step(0);
+    let before = model.state();
+    let (mut limit, mut refused) = (0, 0);
+    loop {
+        let (result, wanted) = with_memory(limit, || model.tso.f_step()).unwrap();
+        let Err(error) = result else { break };
+        assert!(matches!(error, Error::OutOfMemory(_)), "{error:?}");
+        assert_eq!(model.tso.progress().steps, 1);
+        for (before, now) in before.iter().zip(&model.state()) {
+            assert_same_bits(before, now, &format!("refused {wanted} bytes"));
+        }
+        assert!(wanted > limit);
+        (limit, refused) = (wanted, refused + 1);
+    }
+    assert!(refused >= 1, "refused {refused} times");
+    assert_eq!(model.tso.progress().steps, 2);
+    assert!(!same_bits(&before[2], &model.state()[2]), "the step that had enough");
 }
