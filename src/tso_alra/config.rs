@@ -55,7 +55,8 @@ pub struct TsoAlraConfig {
     pub graft: Graft,
     /// `T_int`, the steps from one decomposition to the next. At least 1.
     pub interval: u64,
-    /// The steps from one update of the second moments to the next; the first step updates them. At least 1.
+    /// The steps from one update of the second moments to the next; those before the first decomposition all update them. At
+    /// least 1; as a divisor of `interval` each decomposition knows the batch of the step before it.
     pub stats_interval: u64,
     /// The steps before the first decomposition, which are taken with plain gradients. At least 1.
     pub warmup: u64,
@@ -125,7 +126,7 @@ impl TsoAlraConfig {
 
     /// Whether the second moments are updated in the step after so many.
     pub(super) fn updates_after(&self, steps: u64) -> bool {
-        steps.is_multiple_of(self.stats_interval)
+        steps < self.warmup || (steps + 1).is_multiple_of(self.stats_interval)
     }
 
     /// Whether there are roots after so many steps.
