@@ -59,6 +59,7 @@ fn decompositions(criterion: &mut Criterion, summary: &mut Summary) {
 fn main() {
     let mut criterion = Criterion::default().sample_size(50).configure_from_args();
     let mut summary = Summary::new("tso_alra_step");
+    decompositions(&mut criterion, &mut summary);
     let batch = Batch::cifar10(BATCH);
     let mut sgd = Trainer::resnet20(Method::Sgd, 1);
     let (_, mut applying) = trainer(u64::MAX, u64::MAX, &batch);
@@ -74,7 +75,7 @@ fn main() {
         ),
         ("sgd", Box::new(|| sgd.step(&batch))),
     ];
-    let Some(times) = in_turn(&mut criterion, "tso_alra", "resnet20_128", 0, routines) else { return };
+    let Some(times) = in_turn(&mut criterion, "tso_alra", "resnet20_128", 0, routines) else { return summary.write() };
     // Of `interval` steps one is followed by a decomposition, of `stats_interval` one updates the second moments.
     let step = |interval: f64, stats_interval: f64| {
         let (updates, decompositions) = (1.0 / stats_interval, 1.0 / interval);
@@ -112,7 +113,6 @@ fn main() {
     });
     let without = stretch(&mut || sgd.step(&batch));
     summary.fact("a_hundred_steps", with / without, "times those of sgd");
-    decompositions(&mut criterion, &mut summary);
     summary.write();
     criterion.final_summary();
 }

@@ -1,3 +1,4 @@
+// Patches, and sums of their products without them: as weight gradients of convolutions, where libtorch has kernels.
 #include "patches.h"
 
 #include <ATen/ops/cat.h>
@@ -74,9 +75,8 @@ Tensor unfolded_products(const Tensor& images, const Window& window, at::ScalarT
 Tensor three_by_three_products(const Tensor& images, int64_t groups) {
   const auto channels = images.size(1), per_group = channels / groups;
   const auto height = images.size(2), width = images.size(3);
-  // [groups, c, 3, 3, c, 3, 3] out of what depends on the distance of two taps: that of the axis `place`, of [..., 5]
-  // or
-  // [..., 1]. The first tap runs backwards, so that the distance grows with both.
+  // [groups, c, 3, 3, c, 3, 3] out of what depends on the distance of two taps, or with 1 for a 3 where there is but
+  // one. The first tap runs backwards, so that the distance grows with both.
   const auto expanded = [&](const Tensor& by_distance) {
     const auto distances = by_distance.contiguous();
     const auto s = distances.strides();
