@@ -15,9 +15,8 @@
 //     void check(const char* op, const Tensor& weight, const Sizes& sizes) const;
 //
 //     // Called only where the weight's gradient is asked for: a frozen weight is the mechanism's to handle. The
-//     gradients
-//     // have the kind, sizes and strides of the original's, while state is Float, or Double for Double. A pass that
-//     // fails must leave the state as it was: either nothing can fail once it has changed, or
+//     // gradients have the kind, sizes and strides of the original's, while state is Float, or Double for Double. A
+//     // pass that fails must leave the state as it was: either nothing can fail once it has changed, or
 //     // use.restore_on_error(state) comes before the change.
 //     ParameterGradients gradients(Use& use) const;
 //
