@@ -11,6 +11,7 @@ mod training;
 use criterion::Criterion;
 use std::time::Instant;
 use support::{Routine, Summary, device, in_turn, synchronize};
+use tch::nn::{self, Module};
 use tch::{Kind, Tensor};
 use tch_svgd::functional::tso_alra::inverse_roots;
 use tch_svgd::{Damping, TsoAlra, TsoAlraConfig};
@@ -56,10 +57,31 @@ fn decompositions(criterion: &mut Criterion, summary: &mut Summary) {
     }
 }
 
+/// A pass through a wide layer whose gradient goes between two roots, beside tch's own.
+fn wide_layer(criterion: &mut Criterion, summary: &mut Summary) {
+    const ROWS: i64 = 128;
+    const WIDTH: i64 = 2_048;
+    let vs = nn::VarStore::new(device());
+    let tso =
+        TsoAlra::new(TsoAlraConfig { interval: u64::MAX, stats_interval: u64::MAX, warmup: 1, ..Default::default() });
+    let tso = tso.unwrap();
+    let hatted = tso.linear(vs.root() / "hatted", WIDTH, WIDTH, Default::default());
+    let plain = nn::linear(vs.root() / "plain", WIDTH, WIDTH, Default::default());
+    let input = Tensor::randn([ROWS, WIDTH], (Kind::Float, device()));
+    let pass = |layer: &dyn Module| layer.forward(&input).square().mean(None).backward();
+    pass(&hatted);
+    tso.step();
+    let routines: Vec<Routine> = vec![("applied", Box::new(|| pass(&hatted))), ("tch", Box::new(|| pass(&plain)))];
+    if let Some(times) = in_turn(criterion, "tso_alra", "wide_layer", 0, routines) {
+        summary.ratio("wide_layer", times.ratio("applied", "tch"));
+    }
+}
+
 fn main() {
     let mut criterion = Criterion::default().sample_size(50).configure_from_args();
     let mut summary = Summary::new("tso_alra_step");
     decompositions(&mut criterion, &mut summary);
+    wide_layer(&mut criterion, &mut summary);
     let batch = Batch::cifar10(BATCH);
     let mut sgd = Trainer::resnet20(Method::Sgd, 1);
     let (_, mut applying) = trainer(u64::MAX, u64::MAX, &batch);

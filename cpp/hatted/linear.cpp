@@ -89,13 +89,26 @@ Tensor products(const Tensor& rows) { return at::mm(rows.t(), rows).unsqueeze(0)
 
 }  // namespace
 
-Tensor Linear::Use::input_products(at::ScalarType kind, bool with_one) const {
+Tensor Linear::Use::seen(at::ScalarType kind, bool with_one) const {
   const auto rows = rows_.to(kind);
-  return products(with_one ? at::cat({rows, rows.new_ones({rows.size(0), 1})}, 1) : rows);
+  return with_one ? at::cat({rows, rows.new_ones({rows.size(0), 1})}, 1) : rows;
 }
+
+Tensor Linear::Use::input_products(at::ScalarType kind, bool with_one) const { return products(seen(kind, with_one)); }
 
 Tensor Linear::Use::output_products(at::ScalarType kind, double scale) const {
   return products(scaled_gradient(kind, scale));
+}
+
+// The gradient is a sum of products of few rows where the layer is wide: then it is less work to multiply those.
+Tensor Linear::Use::between(const Tensor& left, const Tensor& blocks, const Tensor& right) const {
+  const auto rows = rows_.size(0), out = left.size(-1), in = right.size(-1);
+  if (rows * (out * out + in * in + out * in) >= out * out * in + out * in * in) {
+    return hatted::Use::between(left, blocks, right);
+  }
+  const auto kind = left.scalar_type();
+  const auto outputs = at::mm(left[0], grad_output.to(kind).t());
+  return at::mm(outputs, at::mm(seen(kind, in > inputs()), right[0])).unsqueeze(0);
 }
 
 // The operands in the order in which autograd's own addmm and mm multiply them: an input in column-major order gets a

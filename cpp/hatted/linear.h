@@ -43,9 +43,12 @@ struct Linear {
     Tensor blocks(const Tensor& weight_gradient) const override { return weight_gradient.unsqueeze(0); }
     Tensor input_products(at::ScalarType kind, bool with_one) const override;
     Tensor output_products(at::ScalarType kind, double scale) const override;
+    Tensor between(const Tensor& left, const Tensor& blocks, const Tensor& right) const override;
 
    private:
     Tensor make_input_gradient() const override;
+    // The rows in a kind, with a 1 behind each or without.
+    Tensor seen(at::ScalarType kind, bool with_one) const;
 
     const Tensor input_, weight_;
     const Tensor rows_;  // the input as a matrix

@@ -26,6 +26,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/bmm.h>
 #include <c10/core/SymIntArrayRef.h>
 #include <c10/util/SmallVector.h>
 
@@ -88,6 +89,11 @@ class Use {
   // b bᵀ, [groups, out / groups, out / groups], where b is `scale` times the gradient of the group's outputs.
   virtual Tensor input_products(at::ScalarType kind, bool with_one) const = 0;
   virtual Tensor output_products(at::ScalarType kind, double scale) const = 0;
+  // left [weight, bias] right, [groups, out / groups, in], of the blocks of the parameters' gradients: `blocks`, with
+  // the bias's behind the weight's where `right` has a row more than there are inputs.
+  virtual Tensor between(const Tensor& left, const Tensor& blocks, const Tensor& right) const {
+    return at::bmm(at::bmm(left, blocks), right);
+  }
 
   // Remembers the state: if the rest of this backward pass throws, the state is as if the pass had never begun, and
   // a step that ran out of memory and is tried again counts once.

@@ -1,7 +1,6 @@
 // TSO-ALRA's gradients: the plain ones between the two roots; and the update of A and B.
 #include "method.h"
 
-#include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/diagonal.h>
 #include <ATen/ops/isfinite.h>
@@ -57,7 +56,7 @@ void precondition(const TsoAlra& method, const hatted::Use& use, hatted::Paramet
   } else {
     input_root = input_root.narrow(1, 0, inputs).narrow(2, 0, inputs);
   }
-  auto gradient = at::bmm(at::bmm(method.output_root, plain), input_root);
+  auto gradient = use.between(method.output_root, plain, input_root);
   if (method.graft) {
     const auto norm = norm_of(gradient);
     gradient.mul_(at::where(norm.gt(0), norm_of(plain).div(norm), 1));

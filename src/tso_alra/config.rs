@@ -59,6 +59,10 @@ pub struct TsoAlraConfig {
     /// least 1; as a divisor of `interval` each decomposition knows the batch of the step before it.
     pub stats_interval: u64,
     /// The steps before the first decomposition, which are taken with plain gradients. At least 1.
+    ///
+    /// The second moments start at zero and are not corrected for it: after so many steps they have `1 - (1 - γ)^warmup` of
+    /// their size, 0.4 by default, and gradients are as many times too long. With [`Graft::PlainNorm`] and
+    /// [`Damping::Relative`] that shows nowhere; without, as many steps as `3 / γ` make it 0.95.
     pub warmup: u64,
     /// What the second moment of a convolution's patches is, over the positions of an image.
     pub positions: Positions,
