@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SOURCES: &[&str] = &[
+    "cpp/bng/library.cpp",
+    "cpp/bng/normalize.cpp",
     "cpp/bridge.cpp",
     "cpp/hatted/autocast.cpp",
     "cpp/hatted/autograd.cpp",

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "bng/normalize.h"
 #include "hatted/call.h"
 #include "hatted/checks.h"
 #include "hatted/convolution.h"
@@ -87,6 +88,13 @@ std::unique_ptr<at::Tensor> tso_alra_conv2d(const at::Tensor& input, const at::T
 void tso_alra_inverse_roots(const std::vector<at::Tensor>& factors, const std::vector<at::Tensor>& roots, double eps,
                             bool relative) {
   tso_alra::inverse_roots(factors, roots, eps, relative);
+}
+
+void bng_normalize(const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& parameters,
+                   rust::Slice<const int64_t> blocks, const at::Tensor& norms, const at::Tensor& skipped, rust::Str rule,
+                   double value) {
+  bng::normalize_(gradients, parameters, at::IntArrayRef(blocks.data(), blocks.size()), norms, skipped,
+                  {rule.data(), rule.size()}, value);
 }
 
 std::unique_ptr<std::vector<at::Tensor>> tensor_list() { return std::make_unique<std::vector<at::Tensor>>(); }

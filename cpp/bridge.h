@@ -81,6 +81,10 @@ std::unique_ptr<at::Tensor> tso_alra_conv2d(const at::Tensor& input, const at::T
 void tso_alra_inverse_roots(const std::vector<at::Tensor>& factors, const std::vector<at::Tensor>& roots, double eps,
                             bool relative);
 
+void bng_normalize(const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& parameters,
+                   rust::Slice<const int64_t> blocks, const at::Tensor& norms, const at::Tensor& skipped, rust::Str rule,
+                   double value);
+
 // Empty, for append to fill.
 std::unique_ptr<std::vector<at::Tensor>> tensor_list();
 void append(std::vector<at::Tensor>& list, const at::Tensor& tensor);

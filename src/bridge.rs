@@ -155,6 +155,16 @@ pub(crate) mod ffi {
             relative: bool,
         ) -> Result<()>;
 
+        fn bng_normalize(
+            gradients: &CxxVector<Tensor>,
+            parameters: &CxxVector<Tensor>,
+            blocks: &[i64],
+            norms: &Tensor,
+            skipped: &Tensor,
+            rule: &str,
+            value: f64,
+        ) -> Result<()>;
+
         fn tensor_list() -> Result<UniquePtr<CxxVector<Tensor>>>;
         fn append(list: Pin<&mut CxxVector<Tensor>>, tensor: &Tensor) -> Result<()>;
 

@@ -39,7 +39,7 @@ pub struct Operator {
 }
 
 /// Those of our methods.
-const NAMESPACES: [&str; 2] = ["svgd", "tso_alra"];
+const NAMESPACES: [&str; 3] = ["bng", "svgd", "tso_alra"];
 
 /// Describes this build.
 ///

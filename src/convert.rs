@@ -3,7 +3,7 @@
 
 use crate::bridge::ffi;
 use crate::error::{Error, Result};
-use cxx::UniquePtr;
+use cxx::{CxxVector, UniquePtr};
 use tch::Tensor;
 
 /// Lends a tch tensor to C++.
@@ -18,6 +18,15 @@ pub fn take(tensor: UniquePtr<ffi::Tensor>) -> Tensor {
     // SAFETY: the bridge makes its results with `std::make_unique<at::Tensor>`, so the pointer came from `new` and is
     // not null. `into_raw` gives up the ownership, which tch takes: it calls `delete` on the same type.
     unsafe { Tensor::from_ptr(tensor.into_raw().cast::<torch_sys::C_tensor>()) }
+}
+
+/// Lends a list of tch tensors to C++.
+pub(crate) fn lend_all<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<UniquePtr<CxxVector<ffi::Tensor>>> {
+    let mut list = ffi::tensor_list()?;
+    for tensor in tensors {
+        ffi::append(list.pin_mut(), lend(tensor))?;
+    }
+    Ok(list)
 }
 
 /// An undefined tensor is what the bridge takes for no bias; a caller's undefined bias is a mistake.

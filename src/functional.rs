@@ -1,10 +1,16 @@
 //! The operators themselves, for code that keeps its own weights and accumulators: SVGD's here, those of TSO-ALRA in
-//! [`tso_alra`].
+//! [`tso_alra`], that of block-normalized gradients in [`bng`].
 //!
 //! The layers are built on these. Each is the dispatcher's operator of the same name, the one that Python sees as
-//! `torch.ops.svgd.…` or `torch.ops.tso_alra.…`.
+//! `torch.ops.svgd.…`, `torch.ops.tso_alra.…` or `torch.ops.bng.…`.
 
 pub use crate::svgd::functional::*;
+
+pub mod bng {
+    //! The operator of block-normalized gradients.
+
+    pub use crate::bng::functional::*;
+}
 
 pub mod tso_alra {
     //! TSO-ALRA's operators.

@@ -1,7 +1,7 @@
 //! The one-word swap: models written once over [`Layers`], built plain or hatted.
 
 use std::borrow::Borrow;
-use tch::nn;
+use tch::{Tensor, nn};
 
 /// Something that makes the layers of a model: tch's own ([`Plain`]) or hatted ones ([`Svgd`](crate::Svgd)).
 ///
@@ -28,9 +28,9 @@ use tch::nn;
 /// ```
 pub trait Layers {
     /// The fully-connected layer.
-    type Linear: nn::Module + 'static;
+    type Linear: nn::Module + Parameters + 'static;
     /// The 2-D convolution.
-    type Conv2D: nn::Module + 'static;
+    type Conv2D: nn::Module + Parameters + 'static;
 
     /// Makes a fully-connected layer `[…, in_dim]` → `[…, out_dim]`, as [`tch::nn::linear`].
     fn linear<'a>(
@@ -50,6 +50,34 @@ pub trait Layers {
         ksize: i64,
         config: nn::ConvConfig,
     ) -> Self::Conv2D;
+}
+
+/// The parameters of a layer, whoever has made it.
+pub trait Parameters {
+    /// The weight, whose dimension 0 is the outputs'.
+    fn weight(&self) -> &Tensor;
+    /// The bias, `[out]`.
+    fn bias(&self) -> Option<&Tensor>;
+}
+
+impl Parameters for nn::Linear {
+    fn weight(&self) -> &Tensor {
+        &self.ws
+    }
+
+    fn bias(&self) -> Option<&Tensor> {
+        self.bs.as_ref()
+    }
+}
+
+impl Parameters for nn::Conv2D {
+    fn weight(&self) -> &Tensor {
+        &self.ws
+    }
+
+    fn bias(&self) -> Option<&Tensor> {
+        self.bs.as_ref()
+    }
 }
 
 /// tch's own layers.

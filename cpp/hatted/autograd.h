@@ -5,6 +5,7 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <tuple>
 #include <type_traits>
@@ -17,6 +18,12 @@ namespace hatted {
 // and knows forward-mode differentiation. Operator::forward_autograd asks this; Operator::backward_kernel asks the
 // mask, of a pass in which only other gradients are wanted.
 inline bool is_trained(const at::Tensor& weight) { return at::GradMode::is_enabled() && weight.requires_grad(); }
+
+// What runs below this is for no graph, and nothing is cast, whatever the caller's thread is in the middle of.
+struct Plainly {
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  const c10::impl::ExcludeDispatchKeyGuard without_autocast{c10::autocast_dispatch_keyset};
+};
 
 // The tensor has other values: a graph that has saved it refuses to go on with these.
 void bump_version(const at::Tensor& changed);

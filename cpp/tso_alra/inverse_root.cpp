@@ -3,7 +3,6 @@
 #include "inverse_root.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/_linalg_eigh.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/diagonal.h>
@@ -13,7 +12,6 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -101,12 +99,6 @@ Roots decomposed_in_float_or_double(const Tensor& factors, double eps, bool rela
   return roots;
 }
 
-// What runs here is for no graph, and nothing is cast, whatever the caller's thread is in the middle of.
-struct Plainly {
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  const c10::impl::ExcludeDispatchKeyGuard without_autocast{c10::autocast_dispatch_keyset};
-};
-
 // On the CPU a matrix of this size or more is decomposed by itself.
 constexpr int64_t kAlone = 64;
 
@@ -138,7 +130,7 @@ std::vector<std::vector<size_t>> in_parts(const std::vector<Tensor>& matrices) {
 // Below autograd, on every device.
 void kernel(at::TensorList factors, at::TensorList roots, double eps, bool relative) {
   check(factors, roots, eps);
-  const Plainly plainly;
+  const hatted::Plainly plainly;
   std::vector<Tensor> matrices, places;  // one for each group of a layer
   for (size_t i = 0; i < factors.size(); ++i) {
     const auto n = factors[i].size(-1);
@@ -164,7 +156,7 @@ void kernel(at::TensorList factors, at::TensorList roots, double eps, bool relat
     std::atomic<size_t> next{0};
     at::parallel_for(0, std::min<int64_t>(at::get_num_threads(), static_cast<int64_t>(parts.size())), 1,
                      [&](int64_t begin, int64_t end) {
-                       const Plainly on_this_thread;
+                       const hatted::Plainly on_this_thread;
                        for (; begin < end; ++begin) {
                          for (auto part = next++; part < parts.size(); part = next++) {
                            decompose(part);

@@ -4,6 +4,7 @@ use super::Shared;
 use super::layer::{Layer, layer_name};
 use super::method::{Convolution, Geometry, Method};
 use crate::error::{Error, Result};
+use crate::layers::Parameters;
 use std::sync::Arc;
 use tch::nn::PaddingMode;
 use tch::{Tensor, nn};
@@ -67,6 +68,16 @@ impl<M: Method> HattedConv2D<M> {
     /// has been loaded. No backward pass may run in another thread meanwhile: it changes the values that are being copied.
     pub fn state(&self) -> Option<Vec<Tensor>> {
         self.layer.state.copies()
+    }
+}
+
+impl<M: Method> Parameters for HattedConv2D<M> {
+    fn weight(&self) -> &Tensor {
+        &self.ws
+    }
+
+    fn bias(&self) -> Option<&Tensor> {
+        self.bs.as_ref()
     }
 }
 

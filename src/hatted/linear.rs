@@ -4,6 +4,7 @@ use super::Shared;
 use super::layer::{Layer, layer_name};
 use super::method::{Geometry, Method};
 use crate::error::{Error, Result};
+use crate::layers::Parameters;
 use std::sync::Arc;
 use tch::{Tensor, nn};
 
@@ -57,6 +58,16 @@ impl<M: Method> HattedLinear<M> {
     /// has been loaded. No backward pass may run in another thread meanwhile: it changes the values that are being copied.
     pub fn state(&self) -> Option<Vec<Tensor>> {
         self.layer.state.copies()
+    }
+}
+
+impl<M: Method> Parameters for HattedLinear<M> {
+    fn weight(&self) -> &Tensor {
+        &self.ws
+    }
+
+    fn bias(&self) -> Option<&Tensor> {
+        self.bs.as_ref()
     }
 }
 

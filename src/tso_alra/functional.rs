@@ -2,7 +2,7 @@
 
 use crate::bridge::ffi;
 pub use crate::bridge::ffi::{Convolution, Preconditioning};
-use crate::convert::{bias_or_undefined, lend, take};
+use crate::convert::{bias_or_undefined, lend, lend_all, take};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
@@ -151,13 +151,6 @@ pub fn conv2d(
 /// # Ok::<(), tch_svgd::Error>(())
 /// ```
 pub fn inverse_roots(factors: &[&Tensor], roots: &[&Tensor], eps: f64, damping: Damping) -> Result<()> {
-    let listed = |tensors: &[&Tensor]| -> Result<_> {
-        let mut list = ffi::tensor_list()?;
-        for tensor in tensors {
-            ffi::append(list.pin_mut(), lend(tensor))?;
-        }
-        Ok(list)
-    };
-    let (factors, roots) = (listed(factors)?, listed(roots)?);
+    let (factors, roots) = (lend_all(factors.iter().copied())?, lend_all(roots.iter().copied())?);
     Ok(ffi::tso_alra_inverse_roots(&factors, &roots, eps, damping == Damping::Relative)?)
 }

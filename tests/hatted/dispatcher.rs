@@ -8,7 +8,9 @@ use tch_svgd::functional::{self, Convolution, Hyperparameters};
 use tch_svgd::testing::{operators, to_meta};
 
 /// Every schema to the letter: models that Python has saved, and callers of the dispatcher, know them.
-const SCHEMAS: [&str; 13] = [
+const SCHEMAS: [&str; 14] = [
+    "bng::normalize_(Tensor(a!)[] gradients, Tensor[] parameters, int[] blocks, Tensor(b!) norms, Tensor(c!) skipped, \
+     str rule, float value) -> ()",
     "svgd::_conv2d_backward(Tensor grad_output, Tensor input, Tensor weight, Tensor(a!) second_moment, SymInt[2] stride, \
      SymInt[2] padding, SymInt[2] dilation, SymInt groups, float scale, float decay, float eps, float gradient_scale, \
      bool virtual_bias, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
@@ -79,6 +81,7 @@ fn operators_have_the_kernels_of_the_contract() {
     let (forward, backward) =
         (vec![every_device, "Meta", "Autograd", "AutocastCPU", "AutocastCUDA"], vec![every_device, "Meta", "Autograd"]);
     let expected = BTreeMap::from([
+        ("bng::normalize_", vec![every_device, "Meta"]),
         ("svgd::linear", forward.clone()),
         ("svgd::conv2d", forward.clone()),
         ("svgd::_linear_backward", backward.clone()),

@@ -45,19 +45,22 @@ impl Model {
 
 #[test]
 fn second_moments_and_roots_change_at_their_intervals() {
-    let mut model = Model::new(TsoAlraConfig { interval: 5, stats_interval: 3, warmup: 2, ..Default::default() });
-    let mut before: Option<Vec<Tensor>> = None;
-    for step in 0..14 {
-        model.step(step);
-        let now = model.state();
-        if let Some(before) = before {
-            let changed = |index: usize| !same_bits(&before[index], &now[index]);
-            let updates = step < 2 || (step + 1) % 3 == 0;
-            assert_eq!([changed(0), changed(1)], [updates; 2], "A and B in step {step}");
-            // After the step that ends the warm-up, and at each multiple of the interval.
-            assert_eq!([changed(2), changed(3)], [[2, 5, 10].contains(&(step + 1)); 2], "roots after step {step}");
+    // After the step that ends the warm-up, and at each multiple of the interval behind it.
+    for (interval, warmup, decompositions) in [(5, 2, &[2, 5, 10][..]), (4, 6, &[6, 8, 12])] {
+        let mut model = Model::new(TsoAlraConfig { interval, stats_interval: 3, warmup, ..Default::default() });
+        let mut before: Option<Vec<Tensor>> = None;
+        for step in 0..14 {
+            model.step(step);
+            let now = model.state();
+            if let Some(before) = before {
+                let changed = |index: usize| !same_bits(&before[index], &now[index]);
+                let updates = step < warmup as i64 || (step + 1) % 3 == 0;
+                assert_eq!([changed(0), changed(1)], [updates; 2], "A and B in step {step}");
+                let decomposes = decompositions.contains(&(step + 1));
+                assert_eq!([changed(2), changed(3)], [decomposes; 2], "roots after step {step}, warm-up {warmup}");
+            }
+            before = Some(now);
         }
-        before = Some(now);
     }
 }
 
