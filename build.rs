@@ -20,6 +20,7 @@ const SOURCES: &[&str] = &[
     "cpp/hatted/convolution.cpp",
     "cpp/hatted/linear.cpp",
     "cpp/hatted/patches.cpp",
+    "cpp/optim/steps.cpp",
     "cpp/svgd/cpu/second_moment.cpp",
     "cpp/svgd/library.cpp",
     "cpp/svgd/method.cpp",

@@ -19,6 +19,7 @@
 #include "hatted/checks.h"
 #include "hatted/convolution.h"
 #include "hatted/linear.h"
+#include "optim/steps.h"
 #include "svgd/method.h"
 #include "svgd/second_moment.h"
 #include "tch-svgd/src/bridge.rs.h"
@@ -95,6 +96,34 @@ void bng_normalize(const std::vector<at::Tensor>& gradients, const std::vector<a
                    double value) {
   bng::normalize_(gradients, parameters, at::IntArrayRef(blocks.data(), blocks.size()), norms, skipped,
                   {rule.data(), rule.size()}, value);
+}
+
+void sgd_step(const Sgd& settings, double lr, const at::Tensor& rate, const Tensors& parameters,
+              const Tensors& gradients, const Tensors& momentum_buffers, bool first) {
+  optim::sgd(settings, {lr, rate}, parameters, gradients, momentum_buffers, first);
+}
+
+void adam_step(const Adam& settings, double lr, const at::Tensor& rate, const Tensors& parameters,
+               const Tensors& gradients, const Tensors& steps, const Tensors& exp_avgs, const Tensors& exp_avg_sqs,
+               const Tensors& max_exp_avg_sqs) {
+  optim::adam(settings, {lr, rate}, parameters, gradients, steps, exp_avgs, exp_avg_sqs, max_exp_avg_sqs);
+}
+
+void adagrad_step(const AdaGrad& settings, double lr, const at::Tensor& rate, const Tensors& parameters,
+                  const Tensors& gradients, const Tensors& steps, const Tensors& sums) {
+  optim::adagrad(settings, {lr, rate}, parameters, gradients, steps, sums);
+}
+
+void rmsprop_step(const RmsProp& settings, double lr, const at::Tensor& rate, const Tensors& parameters,
+                  const Tensors& gradients, const Tensors& square_avgs, const Tensors& grad_avgs,
+                  const Tensors& momentum_buffers) {
+  optim::rmsprop(settings, {lr, rate}, parameters, gradients, square_avgs, grad_avgs, momentum_buffers);
+}
+
+void forget_gradients(const Tensors& parameters) { optim::forget_gradients(parameters); }
+
+void unscale(const Tensors& gradients, const at::Tensor& found_inf, const at::Tensor& inverse_scale) {
+  optim::unscale(gradients, found_inf, inverse_scale);
 }
 
 std::unique_ptr<std::vector<at::Tensor>> tensor_list() { return std::make_unique<std::vector<at::Tensor>>(); }

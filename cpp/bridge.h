@@ -50,12 +50,16 @@ static void trycatch(Try&& call, Fail&& fail) noexcept try {
 
 namespace hatted::bridge {
 
+struct AdaGrad;
+struct Adam;
 struct Hyperparameters;
 struct Preconditioning;
 struct Convolution;
 struct AutocastState;
 struct Images;
 struct RegisteredOperator;
+struct RmsProp;
+struct Sgd;
 
 // An undefined bias is no bias.
 std::unique_ptr<at::Tensor> svgd_linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
@@ -84,6 +88,21 @@ void tso_alra_inverse_roots(const std::vector<at::Tensor>& factors, const std::v
 void bng_normalize(const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& parameters,
                    rust::Slice<const int64_t> blocks, const at::Tensor& norms, const at::Tensor& skipped, rust::Str rule,
                    double value);
+
+// The steps of optimizers, as cpp/optim/steps.h has them. An undefined rate leaves it to `lr`.
+using Tensors = std::vector<at::Tensor>;
+void sgd_step(const Sgd& settings, double lr, const at::Tensor& rate, const Tensors& parameters,
+              const Tensors& gradients, const Tensors& momentum_buffers, bool first);
+void adam_step(const Adam& settings, double lr, const at::Tensor& rate, const Tensors& parameters,
+               const Tensors& gradients, const Tensors& steps, const Tensors& exp_avgs, const Tensors& exp_avg_sqs,
+               const Tensors& max_exp_avg_sqs);
+void adagrad_step(const AdaGrad& settings, double lr, const at::Tensor& rate, const Tensors& parameters,
+                  const Tensors& gradients, const Tensors& steps, const Tensors& sums);
+void rmsprop_step(const RmsProp& settings, double lr, const at::Tensor& rate, const Tensors& parameters,
+                  const Tensors& gradients, const Tensors& square_avgs, const Tensors& grad_avgs,
+                  const Tensors& momentum_buffers);
+void forget_gradients(const Tensors& parameters);
+void unscale(const Tensors& gradients, const at::Tensor& found_inf, const at::Tensor& inverse_scale);
 
 // Empty, for append to fill.
 std::unique_ptr<std::vector<at::Tensor>> tensor_list();

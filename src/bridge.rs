@@ -67,6 +67,71 @@ pub(crate) mod ffi {
         pub groups: i64,
     }
 
+    /// Stochastic gradient descent: `v ← μ v + (1 - τ) g`, at first `g`, and `w ← w - η v`; with Nesterov's momentum
+    /// `w ← w - η (g + μ v)`. Without momentum `w ← w - η g`. `λ w` is added to `g` first.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Sgd {
+        /// `μ`. At least 0.
+        pub momentum: f64,
+        /// `τ`. Finite.
+        pub dampening: f64,
+        /// `λ`. At least 0.
+        pub weight_decay: f64,
+        /// Whether the momentum is Nesterov's, for which it must be above 0 and the dampening 0.
+        pub nesterov: bool,
+    }
+
+    /// Adam: `m ← β₁ m + (1 - β₁) g`, `r ← β₂ r + (1 - β₂) g²`, and
+    /// `w ← w - η (m / (1 - β₁ᵗ)) / (√(r / (1 - β₂ᵗ)) + ε)`.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Adam {
+        /// `β₁`. In [0, 1).
+        pub beta1: f64,
+        /// `β₂`. In [0, 1).
+        pub beta2: f64,
+        /// `ε`. At least 0.
+        pub eps: f64,
+        /// Whether `ε` is inside of the root, `√(r / (1 - β₂ᵗ) + ε)`, as the SVGD paper has it.
+        pub eps_inside_root: bool,
+        /// `λ`, whose `λ w` is added to `g`. At least 0.
+        pub weight_decay: f64,
+        /// Whether `λ` is that of AdamW instead: `w ← w - η λ w` before the step, and no part of `g`.
+        pub decoupled_weight_decay: bool,
+        /// Whether the largest `r` so far stands in the place of `r`: AMSGrad.
+        pub amsgrad: bool,
+    }
+
+    /// AdaGrad: `s ← s + g²`, and `w ← w - η / (1 + (t - 1) δ) g / (√s + ε)`. `λ w` is added to `g` first.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct AdaGrad {
+        /// `δ`. At least 0.
+        pub lr_decay: f64,
+        /// `ε`. At least 0.
+        pub eps: f64,
+        /// `λ`. At least 0.
+        pub weight_decay: f64,
+        /// `s` before the first step. At least 0.
+        pub initial_accumulator_value: f64,
+    }
+
+    /// RMSProp: `r ← α r + (1 - α) g²`, and `w ← w - η g / (√r + ε)`. With momentum `v ← μ v + g / (√r + ε)`, and `w ← w - η v`.
+    /// `λ w` is added to `g` first.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct RmsProp {
+        /// `α`. In [0, 1).
+        pub alpha: f64,
+        /// `ε`. At least 0.
+        pub eps: f64,
+        /// Whether `ε` is inside of the root, `√(r + ε)`, as the SVGD paper has it.
+        pub eps_inside_root: bool,
+        /// `λ`. At least 0.
+        pub weight_decay: f64,
+        /// `μ`. At least 0.
+        pub momentum: f64,
+        /// Whether `r - a²` stands in the place of `r`, where `a ← α a + (1 - α) g`.
+        pub centered: bool,
+    }
+
     /// The images that a convolution gives for a sample: `[c_out, h_out, w_out]`, and whether in channels_last order.
     struct Images {
         size: Vec<i64>,
@@ -164,6 +229,50 @@ pub(crate) mod ffi {
             rule: &str,
             value: f64,
         ) -> Result<()>;
+
+        fn sgd_step(
+            settings: &Sgd,
+            lr: f64,
+            rate: &Tensor,
+            parameters: &CxxVector<Tensor>,
+            gradients: &CxxVector<Tensor>,
+            momentum_buffers: &CxxVector<Tensor>,
+            first: bool,
+        ) -> Result<()>;
+        #[allow(clippy::too_many_arguments)]
+        fn adam_step(
+            settings: &Adam,
+            lr: f64,
+            rate: &Tensor,
+            parameters: &CxxVector<Tensor>,
+            gradients: &CxxVector<Tensor>,
+            steps: &CxxVector<Tensor>,
+            exp_avgs: &CxxVector<Tensor>,
+            exp_avg_sqs: &CxxVector<Tensor>,
+            max_exp_avg_sqs: &CxxVector<Tensor>,
+        ) -> Result<()>;
+        fn adagrad_step(
+            settings: &AdaGrad,
+            lr: f64,
+            rate: &Tensor,
+            parameters: &CxxVector<Tensor>,
+            gradients: &CxxVector<Tensor>,
+            steps: &CxxVector<Tensor>,
+            sums: &CxxVector<Tensor>,
+        ) -> Result<()>;
+        #[allow(clippy::too_many_arguments)]
+        fn rmsprop_step(
+            settings: &RmsProp,
+            lr: f64,
+            rate: &Tensor,
+            parameters: &CxxVector<Tensor>,
+            gradients: &CxxVector<Tensor>,
+            square_avgs: &CxxVector<Tensor>,
+            grad_avgs: &CxxVector<Tensor>,
+            momentum_buffers: &CxxVector<Tensor>,
+        ) -> Result<()>;
+        fn forget_gradients(parameters: &CxxVector<Tensor>) -> Result<()>;
+        fn unscale(gradients: &CxxVector<Tensor>, found_inf: &Tensor, inverse_scale: &Tensor) -> Result<()>;
 
         fn tensor_list() -> Result<UniquePtr<CxxVector<Tensor>>>;
         fn append(list: Pin<&mut CxxVector<Tensor>>, tensor: &Tensor) -> Result<()>;

@@ -14,6 +14,7 @@ pub mod functional;
 pub mod hatted;
 mod layers;
 pub mod optim;
+mod state_file;
 mod svgd;
 mod tch_series;
 mod tso_alra;

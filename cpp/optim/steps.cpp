@@ -1,0 +1,197 @@
+// What libtorch has is called, and what it has not, the epsilon of the papers and RMSProp, is put together of its foreach
+// operations.
+#include "steps.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_addcdiv.h>
+#include <ATen/ops/_foreach_addcmul.h>
+#include <ATen/ops/_foreach_div.h>
+#include <ATen/ops/_foreach_lerp.h>
+#include <ATen/ops/_foreach_maximum.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_neg.h>
+#include <ATen/ops/_foreach_pow.h>
+#include <ATen/ops/_foreach_sqrt.h>
+#include <ATen/ops/_fused_adagrad.h>
+#include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/_fused_sgd.h>
+
+#include <vector>
+
+#include "../hatted/autograd.h"
+#include "../hatted/checks.h"
+#include "tch-svgd/src/bridge.rs.h"
+
+namespace optim {
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+void check(const char* op, TensorList gradients) {
+  for (const auto& gradient : gradients) {
+    hatted::check_tensor(op, "gradient", gradient);
+  }
+}
+
+// libtorch's fused kernels tell no graph that what it has saved is no more.
+void changed(TensorList parameters) {
+  for (const auto& parameter : parameters) {
+    hatted::bump_version(parameter);
+  }
+}
+
+// Calls one of libtorch's fused steps, which have an overload for each kind of rate.
+template <typename Step>
+void with(Rate rate, Step step) {
+  if (rate.tensor.defined()) {
+    step(rate.tensor);
+  } else {
+    step(rate.value);
+  }
+}
+
+// parameters <- parameters - rate numerators / denominators
+void descend(Rate rate, TensorList parameters, TensorList numerators, TensorList denominators) {
+  if (rate.tensor.defined()) {
+    at::_foreach_addcdiv_(parameters, at::_foreach_mul(numerators, rate.tensor), denominators, -1);
+  } else {
+    at::_foreach_addcdiv_(parameters, numerators, denominators, -rate.value);
+  }
+}
+
+// sqrt(squares) + eps, or with eps inside of the root. In the place of the squares.
+void to_root(TensorList squares, double eps, bool eps_inside_root) {
+  if (eps_inside_root) {
+    at::_foreach_add_(squares, eps);
+  }
+  at::_foreach_sqrt_(squares);
+  if (!eps_inside_root) {
+    at::_foreach_add_(squares, eps);
+  }
+}
+
+// With the penalty's, which is new memory.
+Tensors decayed(TensorList parameters, TensorList gradients, double weight_decay) {
+  return weight_decay == 0 ? gradients.vec() : at::_foreach_add(gradients, parameters, weight_decay);
+}
+
+// 1 - decay^steps for each of the steps.
+Tensors corrections(double decay, TensorList steps) {
+  auto powers = at::_foreach_pow(decay, steps);
+  at::_foreach_neg_(powers);
+  at::_foreach_add_(powers, 1);
+  return powers;
+}
+
+// Adam with eps inside of the root, which is the SVGD paper's, and no fused kernel's.
+void adam_inside_root(const hatted::bridge::Adam& s, Rate rate, TensorList parameters, TensorList gradients,
+                      TensorList steps, TensorList exp_avgs, TensorList exp_avg_sqs, TensorList max_exp_avg_sqs) {
+  const auto of_penalty = decayed(parameters, gradients, s.decoupled_weight_decay ? 0 : s.weight_decay);
+  if (s.decoupled_weight_decay && s.weight_decay != 0) {
+    if (rate.tensor.defined()) {
+      at::_foreach_mul_(parameters, rate.tensor.mul(-s.weight_decay).add_(1));
+    } else {
+      at::_foreach_mul_(parameters, 1 - rate.value * s.weight_decay);
+    }
+  }
+  at::_foreach_lerp_(exp_avgs, of_penalty, 1 - s.beta1);
+  at::_foreach_mul_(exp_avg_sqs, s.beta2);
+  at::_foreach_addcmul_(exp_avg_sqs, of_penalty, of_penalty, 1 - s.beta2);
+  if (s.amsgrad) {
+    at::_foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs);
+  }
+  const auto roots = at::_foreach_div(s.amsgrad ? max_exp_avg_sqs : exp_avg_sqs, corrections(s.beta2, steps));
+  to_root(roots, s.eps, true);
+  descend(rate, parameters, at::_foreach_div(exp_avgs, corrections(s.beta1, steps)), roots);
+}
+
+}  // namespace
+
+void sgd(const hatted::bridge::Sgd& s, Rate rate, TensorList parameters, TensorList gradients,
+         TensorList momentum_buffers, bool first) {
+  check("Sgd", gradients);
+  const at::NoGradGuard no_grad;
+  with(rate, [&](const auto& lr) {
+    at::_fused_sgd_(parameters, gradients, momentum_buffers, s.weight_decay, s.momentum, lr, s.dampening, s.nesterov,
+                    /*maximize=*/false, first);
+  });
+  changed(parameters);
+}
+
+void adam(const hatted::bridge::Adam& s, Rate rate, TensorList parameters, TensorList gradients, TensorList steps,
+          TensorList exp_avgs, TensorList exp_avg_sqs, TensorList max_exp_avg_sqs) {
+  check("Adam", gradients);
+  const at::NoGradGuard no_grad;
+  at::_foreach_add_(steps, 1);
+  if (s.eps_inside_root) {
+    return adam_inside_root(s, rate, parameters, gradients, steps, exp_avgs, exp_avg_sqs, max_exp_avg_sqs);
+  }
+  with(rate, [&](const auto& lr) {
+    const auto step = [&](auto fused) {
+      fused(parameters, gradients, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr, s.beta1, s.beta2, s.weight_decay,
+            s.eps, s.amsgrad, /*maximize=*/false);
+    };
+    if (s.decoupled_weight_decay) {
+      step([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
+    } else {
+      step([](auto&&... arguments) { at::_fused_adam_(arguments...); });
+    }
+  });
+  changed(parameters);
+}
+
+void adagrad(const hatted::bridge::AdaGrad& s, Rate rate, TensorList parameters, TensorList gradients, TensorList steps,
+             TensorList sums) {
+  check("AdaGrad", gradients);
+  const at::NoGradGuard no_grad;
+  at::_foreach_add_(steps, 1);
+  with(rate, [&](const auto& lr) {
+    at::_fused_adagrad_(parameters, gradients, sums, steps, lr, s.lr_decay, s.weight_decay, s.eps, /*maximize=*/false);
+  });
+  changed(parameters);
+}
+
+void rmsprop(const hatted::bridge::RmsProp& s, Rate rate, TensorList parameters, TensorList gradients,
+             TensorList square_avgs, TensorList grad_avgs, TensorList momentum_buffers) {
+  check("RmsProp", gradients);
+  const at::NoGradGuard no_grad;
+  const auto of_penalty = decayed(parameters, gradients, s.weight_decay);
+  at::_foreach_mul_(square_avgs, s.alpha);
+  at::_foreach_addcmul_(square_avgs, of_penalty, of_penalty, 1 - s.alpha);
+  Tensors roots;
+  if (s.centered) {
+    at::_foreach_lerp_(grad_avgs, of_penalty, 1 - s.alpha);
+    roots = at::_foreach_addcmul(square_avgs, grad_avgs, grad_avgs, -1);
+  } else {
+    roots = at::_foreach_add(square_avgs, 0);
+  }
+  to_root(roots, s.eps, s.eps_inside_root);
+  if (s.momentum == 0) {
+    return descend(rate, parameters, of_penalty, roots);
+  }
+  at::_foreach_mul_(momentum_buffers, s.momentum);
+  at::_foreach_addcdiv_(momentum_buffers, of_penalty, roots);
+  if (rate.tensor.defined()) {
+    at::_foreach_add_(parameters, at::_foreach_mul(momentum_buffers, rate.tensor), -1);
+  } else {
+    at::_foreach_add_(parameters, momentum_buffers, -rate.value);
+  }
+}
+
+void forget_gradients(TensorList parameters) {
+  for (const auto& parameter : parameters) {
+    parameter.mutable_grad().reset();
+  }
+}
+
+void unscale(TensorList gradients, const Tensor& found_inf, const Tensor& inverse_scale) {
+  check("GradScaler", gradients);
+  const at::NoGradGuard no_grad;
+  auto found = found_inf;
+  at::_amp_foreach_non_finite_check_and_unscale_(gradients, found, inverse_scale);
+}
+
+}  // namespace optim
