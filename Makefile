@@ -9,7 +9,7 @@ test: libtorch
 	cargo test
 
 # What does not train whole programs: operators, layers, state, build, the crate that depends on ours.
-LIBRARY_TESTS = hatted svgd tso_alra bng build cuda_graph instruction_sets threads runs
+LIBRARY_TESTS = hatted svgd tso_alra bng optim build cuda_graph instruction_sets threads runs
 test-library: libtorch
 	cargo test --lib $(LIBRARY_TESTS:%=--test %)
 

@@ -62,7 +62,7 @@ pub struct Cosine {
 
 impl Schedule for Cosine {
     fn factor(&self, step: u64) -> f64 {
-        anneal(1.0, self.end, step.min(self.steps) as f64 / self.steps.max(1) as f64)
+        if step < self.steps { anneal(1.0, self.end, step as f64 / self.steps as f64) } else { self.end }
     }
 }
 
