@@ -92,8 +92,8 @@ void tso_alra_inverse_roots(const std::vector<at::Tensor>& factors, const std::v
 }
 
 void bng_normalize(const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& parameters,
-                   rust::Slice<const int64_t> blocks, const at::Tensor& norms, const at::Tensor& skipped, rust::Str rule,
-                   double value) {
+                   rust::Slice<const int64_t> blocks, const at::Tensor& norms, const at::Tensor& skipped,
+                   rust::Str rule, double value) {
   bng::normalize_(gradients, parameters, at::IntArrayRef(blocks.data(), blocks.size()), norms, skipped,
                   {rule.data(), rule.size()}, value);
 }

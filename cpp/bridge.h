@@ -86,8 +86,8 @@ void tso_alra_inverse_roots(const std::vector<at::Tensor>& factors, const std::v
                             bool relative);
 
 void bng_normalize(const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& parameters,
-                   rust::Slice<const int64_t> blocks, const at::Tensor& norms, const at::Tensor& skipped, rust::Str rule,
-                   double value);
+                   rust::Slice<const int64_t> blocks, const at::Tensor& norms, const at::Tensor& skipped,
+                   rust::Str rule, double value);
 
 // The steps of optimizers, as cpp/optim/steps.h has them. An undefined rate leaves it to `lr`.
 using Tensors = std::vector<at::Tensor>;

@@ -224,6 +224,7 @@ fn the_paper_schedules_have_the_rates_of_its_tables() {
 /// The paper's §5 for one weight in plain f64 arithmetic, with the penalty's gradient.
 fn reference(rule: Rule, rates: &[f64], l1: f64, mut w: f64, gradient: impl Fn(f64) -> f64) -> f64 {
     let (mut m, mut v, mut largest) = (0.0, 0.0, 0f64);
+    let mut sum = 0.0;
     for (t, rate) in (1..).zip(rates) {
         let sign = if w == 0.0 { 0.0 } else { f64::signum(w) };
         let g = gradient(w) + l1 * sign;
@@ -245,6 +246,10 @@ fn reference(rule: Rule, rates: &[f64], l1: f64, mut w: f64, gradient: impl Fn(f
                     let v = if rule == Rule::Adam { v } else { largest };
                     m / (1.0 - 0.9f64.powi(t)) / (v / (1.0 - 0.999f64.powi(t)) + 1e-8).sqrt()
                 }
+                Rule::Adagrad => {
+                    sum += g * g;
+                    g / (f64::sqrt(sum) + 1e-10)
+                }
             };
     }
     w
@@ -257,23 +262,26 @@ fn the_optimizers_follow_the_papers_formulas() {
     let mut rates = vec![0.1, 0.1, 0.05, 0.01];
     rates.extend([1e-3; 30]);
     let l1 = 1e-3;
-    for rule in [Rule::Sgd, Rule::Momentum, Rule::Rmsprop, Rule::Adam, Rule::Amsgrad] {
+    let experiment = experiment::Experiment { l1, ..MLP_MNIST };
+    for kind in ["sgd", "momentum", "rmsprop", "adam", "amsgrad", "adagrad"] {
+        let kind = <OptimizerKind as clap::ValueEnum>::from_str(kind, false).unwrap();
+        let rule = kind.rule();
         for loss_scale in [1.0, 64.0] {
             let vs = nn::VarStore::new(Device::Cpu);
             let start = [0.7, -0.3, 0.0, 2.0, 0.50001];
-            // Two variables, so that there are a gap between them and one without a penalty.
+            // One of them without a penalty.
             let variables = ["fc", "norm"].map(|name| {
                 let mut variable = (vs.root() / name).zeros("weight", &[5]);
                 tch::no_grad(|| variable.copy_(&Tensor::from_slice(&start.map(|w| w as f32))));
                 variable
             });
-            let mut optimizer = Optimizer::new(rule, &vs, l1);
+            let mut optimizer = Optimizer::new(kind, &vs, &experiment).unwrap();
             assert_eq!(optimizer.parameters(), 10);
             for &rate in &rates {
                 let loss = |w: &Tensor| -> Tensor { (w - 0.5).square().sum(Kind::Float) * 0.5 };
                 optimizer.set_rate(rate);
                 let loss = (loss(&variables[0]) + loss(&variables[1])) * loss_scale;
-                optimizer.backward_step(&loss, loss_scale);
+                optimizer.backward_step(&loss, loss_scale).unwrap();
             }
             for (variable, l1) in variables.iter().zip([l1, 0.0]) {
                 for (i, w) in start.into_iter().enumerate() {
@@ -284,23 +292,15 @@ fn the_optimizers_follow_the_papers_formulas() {
             }
             let moments = match rule {
                 Rule::Sgd => 0,
-                Rule::Momentum | Rule::Rmsprop => 1,
+                Rule::Momentum | Rule::Rmsprop | Rule::Adagrad => 1,
                 Rule::Adam => 2,
                 Rule::Amsgrad => 3,
             };
-            assert_eq!(optimizer.state_bytes(), moments * 10 * 4);
+            // And for some the number of steps of each variable.
+            let counts = if matches!(rule, Rule::Adam | Rule::Amsgrad | Rule::Adagrad) { 2 } else { 0 };
+            assert_eq!(optimizer.state_bytes(), (moments * 10 + counts) * 4);
         }
     }
-}
-
-#[test]
-fn layers_and_var_store_share_the_weights_that_an_optimizer_has_taken_over() {
-    let vs = nn::VarStore::new(Device::Cpu);
-    let layer = nn::linear(vs.root() / "fc", 3, 2, Default::default());
-    let _optimizer = Optimizer::new(Rule::Sgd, &vs, 0.0);
-    let mut weight = vs.variables()["fc.weight"].shallow_clone();
-    let _ = tch::no_grad(|| weight.fill_(4.0));
-    assert_eq!(layer.ws, Tensor::full([2, 3], 4, (Kind::Float, Device::Cpu)));
 }
 
 #[test]

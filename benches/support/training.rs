@@ -4,9 +4,9 @@
 use crate::support::{Times, device, in_turn, synchronize};
 use counter::Counter;
 use criterion::Criterion;
-use models::Model;
-use models::mlp::Mlp;
-use models::resnet20::ResNet20;
+pub use models::Model;
+pub use models::mlp::Mlp;
+pub use models::resnet20::ResNet20;
 use std::time::{Duration, Instant};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Kind, Tensor};
@@ -103,7 +103,7 @@ impl Trainer {
     }
 
     fn backward(&mut self, batch: &Batch) {
-        let loss = self.model.forward(&batch.images).cross_entropy_for_logits(&batch.labels);
+        let loss = batch.loss(self.model.as_ref());
         self.optimizer.zero_grad();
         loss.backward();
     }
@@ -149,6 +149,11 @@ impl Batch {
     /// In MNIST's size.
     pub fn mnist(size: i64) -> Self {
         Self::new(&[size, 1, 28, 28])
+    }
+
+    /// What a model is trained to lessen.
+    pub fn loss(&self, model: &(impl Module + ?Sized)) -> Tensor {
+        model.forward(&self.images).cross_entropy_for_logits(&self.labels)
     }
 
     fn new(images: &[i64]) -> Self {

@@ -99,8 +99,8 @@ Tensor norms_of(at::TensorList tensors, at::IntArrayRef blocks) {
   return at::stack(at::_foreach_norm(each.split_with_sizes(blocks), 2));
 }
 
-// Each gradient's own part of a vector that has its block's factor for each element; multiplying equals by equals is one
-// kernel for all, multiplying each by a number on the device is one for each.
+// Each gradient's own part of a vector that has its block's factor for each element; multiplying equals by equals is
+// one kernel for all, multiplying each by a number on the device is one for each.
 std::vector<Tensor> spread(const Tensor& factors, at::TensorList gradients, at::IntArrayRef blocks) {
   std::vector<Tensor> numbers;
   size_t i = 0;

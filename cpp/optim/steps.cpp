@@ -1,5 +1,5 @@
-// What libtorch has is called, and what it has not, the epsilon of the papers and RMSProp, is put together of its foreach
-// operations.
+// What libtorch has is called, and what it has not, the epsilon of the papers and RMSProp, is put together of its
+// foreach operations.
 #include "steps.h"
 
 #include <ATen/core/grad_mode.h>
@@ -62,15 +62,15 @@ void descend(Rate rate, TensorList parameters, TensorList numerators, TensorList
   }
 }
 
-// sqrt(squares) + eps, or with eps inside of the root. In the place of the squares.
-void to_root(TensorList squares, double eps, bool eps_inside_root) {
+// sqrt(squares) + eps, or with eps inside of the root.
+Tensors root(TensorList squares, double eps, bool eps_inside_root) {
+  auto roots = eps_inside_root ? at::_foreach_add(squares, eps) : at::_foreach_sqrt(squares);
   if (eps_inside_root) {
-    at::_foreach_add_(squares, eps);
+    at::_foreach_sqrt_(roots);
+  } else {
+    at::_foreach_add_(roots, eps);
   }
-  at::_foreach_sqrt_(squares);
-  if (!eps_inside_root) {
-    at::_foreach_add_(squares, eps);
-  }
+  return roots;
 }
 
 // With the penalty's, which is new memory.
@@ -100,8 +100,8 @@ void adam_inside_root(const hatted::bridge::Adam& s, Rate rate, TensorList param
   if (s.amsgrad) {
     at::_foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs);
   }
-  const auto roots = at::_foreach_div(s.amsgrad ? max_exp_avg_sqs : exp_avg_sqs, corrections(s.beta2, steps));
-  to_root(roots, s.eps, true);
+  const auto squares = at::_foreach_div(s.amsgrad ? max_exp_avg_sqs : exp_avg_sqs, corrections(s.beta2, steps));
+  const auto roots = root(squares, s.eps, true);
   descend(rate, parameters, at::_foreach_div(exp_avgs, corrections(s.beta1, steps)), roots);
 }
 
@@ -158,14 +158,12 @@ void rmsprop(const hatted::bridge::RmsProp& s, Rate rate, TensorList parameters,
   const auto of_penalty = decayed(parameters, gradients, s.weight_decay);
   at::_foreach_mul_(square_avgs, s.alpha);
   at::_foreach_addcmul_(square_avgs, of_penalty, of_penalty, 1 - s.alpha);
-  Tensors roots;
+  auto squares = square_avgs.vec();
   if (s.centered) {
     at::_foreach_lerp_(grad_avgs, of_penalty, 1 - s.alpha);
-    roots = at::_foreach_addcmul(square_avgs, grad_avgs, grad_avgs, -1);
-  } else {
-    roots = at::_foreach_add(square_avgs, 0);
+    squares = at::_foreach_addcmul(square_avgs, grad_avgs, grad_avgs, -1);
   }
-  to_root(roots, s.eps, s.eps_inside_root);
+  const auto roots = root(squares, s.eps, s.eps_inside_root);
   if (s.momentum == 0) {
     return descend(rate, parameters, of_penalty, roots);
   }

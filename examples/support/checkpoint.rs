@@ -25,7 +25,7 @@ const REMOVING: &str = ".removing-";
 
 const MANIFEST: &str = "checkpoint.json";
 const MANIFEST_MD5: &str = "checkpoint.md5";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a checkpoint says of itself: checkpoint.json.
 #[derive(Debug, Serialize, Deserialize)]

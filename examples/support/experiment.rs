@@ -1,4 +1,4 @@
-//! The papers' experiments: their tables of rates, schedules and test errors, in one place. SVGD's three, and TSO-ALRA's.
+//! The papers' experiments: their tables of rates, schedules and test errors, in one place. SVGD's three, TSO-ALRA's, and BNG's.
 
 use super::data::Benchmark;
 use super::optimizer::OptimizerKind;
@@ -14,7 +14,7 @@ pub struct Experiment {
     pub validation: f64,
     /// The steps of the whole schedule.
     pub steps: usize,
-    /// The steps after which the rate falls.
+    /// The steps after which the rate falls; all of them where it does not.
     pub decay_at: [usize; 2],
     /// Images per step.
     pub batch_size: usize,
@@ -22,6 +22,10 @@ pub struct Experiment {
     pub test_batch: usize,
     /// The factor of the penalty on the absolute values of kernels, dense weights and biases.
     pub l1: f64,
+    /// The factor of the squares' penalty, on all weights.
+    pub weight_decay: f64,
+    /// Whether Adam's and RMSProp's ε is inside of the root, as the SVGD paper has it (§5).
+    pub eps_inside_root: bool,
     /// SVGD's scale of the virtual gradient.
     pub scale: f64,
     /// The steps between two of the authors' evaluations.
@@ -47,6 +51,7 @@ pub struct Rates {
     pub adam: [f64; 3],
     pub svgd: [f64; 3],
     pub svgd_per_example: [f64; 3],
+    pub adagrad: [f64; 3],
 }
 
 /// The test errors of the paper's table in per cent.
@@ -69,6 +74,8 @@ pub const MLP_MNIST: Experiment = Experiment {
     // The whole test set: so the authors' curve is met from beginning to end (see docs/results.md).
     test_batch: 10_000,
     l1: 1e-4,
+    weight_decay: 0.0,
+    eps_inside_root: true,
     scale: 0.1,
     eval_every: 100,
     rates: Rates {
@@ -80,6 +87,8 @@ pub const MLP_MNIST: Experiment = Experiment {
         svgd: [0.01, 0.005, 0.001],
         // Not the paper's: ten times SVGD's, whose second moments are of smaller gradients.
         svgd_per_example: [0.1, 0.05, 0.01],
+        // Not tried.
+        adagrad: [0.01, 0.001, 0.0001],
     },
     error_levels: &[10.0, 5.0, 3.0, 2.0],
     paper_errors: Some(PaperErrors { sgd: 1.76, rmsprop: 1.80, adam: 1.94, svgd: 1.60 }),
@@ -97,6 +106,8 @@ pub const VGG_CIFAR10: Experiment = Experiment {
     batch_size: 128,
     test_batch: 1_000,
     l1: 1e-5,
+    weight_decay: 0.0,
+    eps_inside_root: true,
     scale: 0.001,
     eval_every: 1_000,
     rates: Rates {
@@ -107,6 +118,8 @@ pub const VGG_CIFAR10: Experiment = Experiment {
         adam: [0.02, 0.01, 0.005],
         svgd: [2.0, 0.5, 0.005],
         svgd_per_example: [2.0, 0.5, 0.005],
+        // Not tried.
+        adagrad: [0.01, 0.001, 0.0001],
     },
     error_levels: &[50.0, 40.0, 30.0, 20.0],
     paper_errors: Some(PaperErrors { sgd: 17.32, rmsprop: 17.78, adam: 18.02, svgd: 17.07 }),
@@ -124,6 +137,8 @@ pub const RESNET20_CIFAR10: Experiment = Experiment {
     batch_size: 128,
     test_batch: 1_000,
     l1: 1e-4,
+    weight_decay: 0.0,
+    eps_inside_root: true,
     scale: 0.01,
     eval_every: 1_000,
     rates: Rates {
@@ -134,6 +149,8 @@ pub const RESNET20_CIFAR10: Experiment = Experiment {
         adam: [1e-3, 1e-4, 5e-5],
         svgd: [0.5, 0.02, 0.01],
         svgd_per_example: [0.5, 0.02, 0.01],
+        // Not tried.
+        adagrad: [0.01, 0.001, 0.0001],
     },
     error_levels: &[50.0, 40.0, 30.0, 20.0, 10.0],
     paper_errors: Some(PaperErrors { sgd: 10.69, rmsprop: 11.18, adam: 11.12, svgd: 8.62 }),
@@ -162,6 +179,8 @@ const fn of_tso_alra(
         batch_size: 128,
         test_batch: 1_000,
         l1: 0.0,
+        weight_decay: 0.0,
+        eps_inside_root: true,
         scale: 0.01,
         eval_every: epoch,
         rates: Rates {
@@ -172,6 +191,7 @@ const fn of_tso_alra(
             // Not tried.
             svgd: tenths(sgd),
             svgd_per_example: tenths(sgd),
+            adagrad: tenths(0.01),
         },
         error_levels,
         paper_errors: None,
@@ -201,8 +221,52 @@ pub const TSO_VGG_SVHN: Experiment =
 pub const TSO_ALEXNET_SVHN: Experiment =
     of_tso_alra("tso_alra_alexnet_svhn", Benchmark::Svhn, 515, 0.01, &[20.0, 15.0, 12.0, 10.0]);
 
+/// BNG's perceptrons (its §4.1): MNIST in batches of 100, a hundred epochs at one rate. The rates of Adam and AdaGrad are the
+/// paper's; it gives none for momentum.
+const fn of_bng_mlp(name: &'static str) -> Experiment {
+    const fn constant(rate: f64) -> [f64; 3] {
+        [rate; 3]
+    }
+    Experiment {
+        name,
+        benchmark: Benchmark::Mnist,
+        validation: 0.0,
+        steps: 60_000,
+        decay_at: [60_000, 60_000],
+        batch_size: 100,
+        test_batch: 10_000,
+        l1: 0.0,
+        weight_decay: 0.0,
+        eps_inside_root: false,
+        scale: 0.1,
+        eval_every: 600,
+        rates: Rates {
+            sgd: constant(0.1),
+            momentum: constant(0.01),
+            rmsprop: constant(1e-3),
+            adam: constant(1e-3),
+            // Not tried.
+            svgd: constant(0.01),
+            svgd_per_example: constant(0.1),
+            adagrad: constant(0.01),
+        },
+        error_levels: &[50.0, 10.0, 5.0, 3.0],
+        paper_errors: None,
+        log_prefix: None,
+        log_accuracy_unit: 1.0,
+    }
+}
+
+pub const BNG_MLP_6: Experiment = of_bng_mlp("bng_mlp6");
+pub const BNG_MLP_12: Experiment = of_bng_mlp("bng_mlp12");
+pub const BNG_MLP_18: Experiment = of_bng_mlp("bng_mlp18");
+/// From PyTorch's initialisation instead of Xavier's.
+pub const BNG_MLP_6_TORCH: Experiment = of_bng_mlp("bng_mlp6_torch");
+pub const BNG_MLP_12_TORCH: Experiment = of_bng_mlp("bng_mlp12_torch");
+pub const BNG_MLP_18_TORCH: Experiment = of_bng_mlp("bng_mlp18_torch");
+
 /// All of them, in the order of the papers.
-pub const ALL: [&Experiment; 11] = [
+pub const ALL: [&Experiment; 17] = [
     &MLP_MNIST,
     &VGG_CIFAR10,
     &RESNET20_CIFAR10,
@@ -214,6 +278,12 @@ pub const ALL: [&Experiment; 11] = [
     &TSO_ALEXNET_CIFAR100,
     &TSO_VGG_SVHN,
     &TSO_ALEXNET_SVHN,
+    &BNG_MLP_6,
+    &BNG_MLP_12,
+    &BNG_MLP_18,
+    &BNG_MLP_6_TORCH,
+    &BNG_MLP_12_TORCH,
+    &BNG_MLP_18_TORCH,
 ];
 
 impl Experiment {
@@ -223,8 +293,13 @@ impl Experiment {
             // Grafted steps are as long as SGD's.
             OptimizerKind::Sgd | OptimizerKind::TsoAlra | OptimizerKind::TsoAlraSwitch => self.rates.sgd,
             OptimizerKind::Momentum => self.rates.momentum,
+            OptimizerKind::MomentumNg | OptimizerKind::MomentumNgAdap | OptimizerKind::MomentumClip => {
+                self.rates.momentum
+            }
             OptimizerKind::Rmsprop => self.rates.rmsprop,
             OptimizerKind::Adam | OptimizerKind::Amsgrad => self.rates.adam,
+            OptimizerKind::AdamNg | OptimizerKind::AdamNgAdap | OptimizerKind::AdamClip => self.rates.adam,
+            OptimizerKind::Adagrad | OptimizerKind::AdagradNg => self.rates.adagrad,
             OptimizerKind::Svgd | OptimizerKind::SvgdChannel => self.rates.svgd,
             OptimizerKind::SvgdPerExample => self.rates.svgd_per_example,
             // A tenth, whose steps momentum 0.9 makes ten times longer.

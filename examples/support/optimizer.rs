@@ -1,15 +1,14 @@
-//! The optimizers of the paper's tables, on one vector of all weights.
-//!
-//! tch's own optimizers apply virtual gradients as well (see examples/quickstart.rs). These are here because tch cannot
-//! save an optimizer's state, because the rate and Adam's step count, which libtorch keeps on the CPU, would stand still
-//! in a CUDA graph, and because the paper's formulas (§5) are not libtorch's: RMSProp and Adam have ε inside of the root,
-//! and RMSProp decays by 0.9.
+//! The optimizers of the papers' tables: what makes the gradients, what becomes of them, and by which rule they are applied.
 
+use super::experiment::Experiment;
 use super::initialise::is_batch_norm;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, nn};
-use tch_svgd::{BatchGradient, Granularity, SvgdConfig};
+use std::path::Path;
+use tch::{Tensor, nn};
+use tch_svgd::optim::{self, AdaGrad, Adam, Optim, RmsProp, Sgd};
+use tch_svgd::{BatchGradient, BlockNormalizer, BngConfig, Granularity, Normalization, SvgdConfig};
 
 /// The optimizers: on the gradients of tch's own layers, or on the virtual gradients of hatted ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -37,9 +36,25 @@ pub enum OptimizerKind {
     TsoAlra,
     /// The same, and plain SGD once the validation loss stalls.
     TsoAlraSwitch,
+    /// AdaGrad.
+    Adagrad,
+    /// Momentum 0.9 on block-normalized gradients.
+    MomentumNg,
+    /// Momentum 0.9 on block-normalized gradients of 0.02 times the length of the block's weights.
+    MomentumNgAdap,
+    /// Momentum 0.9 on gradients whose blocks are clipped at 0.1.
+    MomentumClip,
+    /// Adam on block-normalized gradients.
+    AdamNg,
+    /// Adam on block-normalized gradients of 0.02 times the length of the block's weights.
+    AdamNgAdap,
+    /// Adam on gradients whose blocks are clipped at 0.1.
+    AdamClip,
+    /// AdaGrad on block-normalized gradients.
+    AdagradNg,
 }
 
-/// What becomes of a gradient.
+/// By which rule gradients are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     Sgd,
@@ -47,6 +62,7 @@ pub enum Rule {
     Rmsprop,
     Adam,
     Amsgrad,
+    Adagrad,
 }
 
 impl OptimizerKind {
@@ -61,9 +77,21 @@ impl OptimizerKind {
             Self::Sgd | Self::Svgd | Self::SvgdChannel | Self::SvgdPerExample => Rule::Sgd,
             Self::TsoAlra | Self::TsoAlraSwitch => Rule::Sgd,
             Self::Momentum | Self::SvgdMomentum => Rule::Momentum,
+            Self::MomentumNg | Self::MomentumNgAdap | Self::MomentumClip => Rule::Momentum,
             Self::Rmsprop => Rule::Rmsprop,
-            Self::Adam => Rule::Adam,
+            Self::Adam | Self::AdamNg | Self::AdamNgAdap | Self::AdamClip => Rule::Adam,
             Self::Amsgrad => Rule::Amsgrad,
+            Self::Adagrad | Self::AdagradNg => Rule::Adagrad,
+        }
+    }
+
+    /// What the gradients of a block become before, as the BNG paper has it; none for others.
+    pub fn normalization(self) -> Option<Normalization> {
+        match self {
+            Self::MomentumNg | Self::AdamNg | Self::AdagradNg => Some(Normalization::Unit),
+            Self::MomentumNgAdap | Self::AdamNgAdap => Some(Normalization::Adaptive { alpha: 0.02 }),
+            Self::MomentumClip | Self::AdamClip => Some(Normalization::Clip { threshold: 0.1 }),
+            _ => None,
         }
     }
 
@@ -86,203 +114,134 @@ impl OptimizerKind {
     pub fn svgd_config(self, scale: f64) -> Option<SvgdConfig> {
         let config = SvgdConfig { scale, ..Default::default() };
         match self {
-            Self::Sgd | Self::Momentum | Self::Rmsprop | Self::Adam | Self::Amsgrad => None,
-            Self::TsoAlra | Self::TsoAlraSwitch => None,
             Self::Svgd | Self::SvgdMomentum => Some(config),
             Self::SvgdChannel => Some(SvgdConfig { granularity: Granularity::Channel, ..config }),
             Self::SvgdPerExample => Some(SvgdConfig { batch_gradient: BatchGradient::PerExample, ..config }),
+            _ => None,
         }
     }
 }
 
 const MOMENTUM: f64 = 0.9;
 const RMSPROP_DECAY: f64 = 0.9;
-const ADAM_DECAYS: [f64; 2] = [0.9, 0.999];
-const EPS: f64 = 1e-8;
 
-/// Where one variable begins in the vector: at a multiple of this many elements, which vector units like.
-const ALIGNMENT: usize = 16;
+/// An optimizer of any rule.
+trait AnyRule: optim::Optimizer {
+    fn set_lr(&mut self, lr: f64);
+    fn state_bytes(&self) -> usize;
+    fn save(&self, path: &Path) -> tch_svgd::Result<()>;
+    fn load(&mut self, path: &Path) -> tch_svgd::Result<()>;
+}
+
+impl<R: optim::Rule> AnyRule for Optim<R> {
+    fn set_lr(&mut self, lr: f64) {
+        self.set_lr(lr);
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.state_bytes()
+    }
+
+    fn save(&self, path: &Path) -> tch_svgd::Result<()> {
+        self.save(path)
+    }
+
+    fn load(&mut self, path: &Path) -> tch_svgd::Result<()> {
+        self.load(path)
+    }
+}
 
 /// Updates the weights of a model. All that changes in a step is in tensors, so that a CUDA graph can replay one.
 pub struct Optimizer {
-    rule: Rule,
-    names: Vec<String>,
-    variables: Vec<Tensor>,
-    /// All variables, one after the other: each is a view of its part.
-    weights: Tensor,
-    /// The factor of the L1 penalty where it applies, 0 elsewhere.
-    penalty: Tensor,
-    /// Zeros that fill the gap after each variable.
-    gaps: Vec<Option<Tensor>>,
-    /// -rate.
-    negative_rate: Tensor,
+    inner: Box<dyn AnyRule>,
+    normalizer: Option<BlockNormalizer>,
     rate: f64,
-    /// The moving means: those of the gradients, and those of their squares.
-    first_moment: Option<Tensor>,
-    second_moment: Option<Tensor>,
-    /// The largest of these means so far.
-    largest_second_moment: Option<Tensor>,
-    /// Adam's β₁ᵗ and β₂ᵗ.
-    decay_powers: Option<[Tensor; 2]>,
+    parameters: usize,
+    /// What the penalty on absolute values is of, and its factor.
+    penalized: Vec<Tensor>,
+    l1: f64,
 }
 
 impl Optimizer {
-    /// Takes over the variables of a model: their data moves into one vector. All weights but those of batch norms get
-    /// the penalty `l1 |w|`.
-    pub fn new(rule: Rule, vs: &nn::VarStore, l1: f64) -> Self {
-        let device = vs.device();
-        let mut named: Vec<_> = vs.variables().into_iter().collect();
-        // The map has no order of its own, and a saved state needs one.
-        named.sort_by(|a, b| a.0.cmp(&b.0));
-        let length: usize = named.iter().map(|(_, variable)| padded(variable.numel())).sum();
-        let zeros = || Tensor::zeros([length as i64], (Kind::Float, device));
-        let (weights, penalty) = (zeros(), zeros());
-        let (mut names, mut variables, mut gaps, mut from) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        tch::no_grad(|| {
-            for (name, mut variable) in named {
-                let numel = variable.numel();
-                let mut part = weights.narrow(0, from, numel as i64).view(variable.size().as_slice());
-                part.copy_(&variable);
-                variable.set_data(&part);
-                if !is_batch_norm(&name) {
-                    let _ = penalty.narrow(0, from, numel as i64).fill_(l1);
-                }
-                let gap = padded(numel) - numel;
-                gaps.push((gap > 0).then(|| Tensor::zeros([gap as i64], (Kind::Float, device))));
-                from += padded(numel) as i64;
-                names.push(name);
-                variables.push(variable);
-            }
-        });
-        let first_moment = matches!(rule, Rule::Momentum | Rule::Adam | Rule::Amsgrad).then(zeros);
-        let second_moment = matches!(rule, Rule::Rmsprop | Rule::Adam | Rule::Amsgrad).then(zeros);
-        let largest_second_moment = matches!(rule, Rule::Amsgrad).then(zeros);
-        let decay_powers = matches!(rule, Rule::Adam | Rule::Amsgrad)
-            .then(|| [(); 2].map(|()| Tensor::ones([], (Kind::Double, device))));
-        let negative_rate = Tensor::zeros([], (Kind::Float, device));
-        let rate = 0.0;
-        Self {
-            rule,
-            names,
-            variables,
-            weights,
-            penalty,
-            gaps,
-            negative_rate,
-            rate,
-            first_moment,
-            second_moment,
-            largest_second_moment,
-            decay_powers,
+    /// Of the variables of a model. All weights but those of batch norms get the experiment's penalty `l1 |w|`.
+    pub fn new(kind: OptimizerKind, vs: &nn::VarStore, experiment: &Experiment) -> Result<Self> {
+        let Experiment { l1, weight_decay, eps_inside_root, .. } = *experiment;
+        let adam = |amsgrad| Adam { eps_inside_root, weight_decay, amsgrad, ..Default::default() };
+        fn built<R: optim::Rule>(rule: R, vs: &nn::VarStore) -> tch_svgd::Result<Box<dyn AnyRule>> {
+            Ok(Box::new(rule.build(vs, 0.0)?))
         }
-    }
-
-    /// The moving means, each with its name.
-    fn moments(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
-        let moments = [
-            ("first_moment", &self.first_moment),
-            ("second_moment", &self.second_moment),
-            ("largest_second_moment", &self.largest_second_moment),
-        ];
-        moments.into_iter().filter_map(|(name, values)| Some((name, values.as_ref()?)))
+        let inner = match kind.rule() {
+            Rule::Sgd => built(Sgd { weight_decay, ..Default::default() }, vs),
+            Rule::Momentum => built(Sgd { momentum: MOMENTUM, weight_decay, ..Default::default() }, vs),
+            Rule::Rmsprop => {
+                built(RmsProp { alpha: RMSPROP_DECAY, eps_inside_root, weight_decay, ..Default::default() }, vs)
+            }
+            Rule::Adam => built(adam(false), vs),
+            Rule::Amsgrad => built(adam(true), vs),
+            Rule::Adagrad => built(AdaGrad { weight_decay, ..Default::default() }, vs),
+        }?;
+        let config = kind.normalization().map(|normalization| BngConfig { normalization, ..Default::default() });
+        let normalizer = config.map(|config| BlockNormalizer::new(vs, config)).transpose()?;
+        let trained = vs.trainable_variables();
+        let parameters = trained.iter().map(Tensor::numel).sum();
+        let penalized = match l1 == 0.0 {
+            true => Vec::new(),
+            false => {
+                let variables = vs.variables().into_iter().filter(|(name, _)| !is_batch_norm(name));
+                variables.map(|(_, variable)| variable).collect()
+            }
+        };
+        Ok(Self { inner, normalizer, rate: 0.0, parameters, penalized, l1 })
     }
 
     /// The number of weights.
     pub fn parameters(&self) -> usize {
-        self.variables.iter().map(Tensor::numel).sum()
+        self.parameters
     }
 
     /// The memory of the moving means of all weights, in bytes.
     pub fn state_bytes(&self) -> usize {
-        self.moments().count() * 4 * self.parameters()
+        self.inner.state_bytes()
     }
 
     /// Sets the learning rate of the steps to come.
     pub fn set_rate(&mut self, rate: f64) {
         if rate != self.rate {
-            let _ = self.negative_rate.fill_(-rate);
+            self.inner.set_lr(rate);
             self.rate = rate;
         }
     }
 
     /// The gradients of `loss`, which is `loss_scale` times the true one, and a step along them and the penalty's.
-    pub fn backward_step(&mut self, loss: &Tensor, loss_scale: f64) {
-        let gradients = Tensor::run_backward(&[loss], &self.variables, false, false);
-        tch::no_grad(|| {
-            let mut parts = Vec::with_capacity(2 * gradients.len());
-            for (gradient, gap) in gradients.iter().zip(&self.gaps) {
-                parts.push(gradient.reshape([-1]));
-                parts.extend(gap.as_ref().map(Tensor::shallow_clone));
-            }
-            let mut gradient = Tensor::cat(&parts, 0);
+    pub fn backward_step(&mut self, loss: &Tensor, loss_scale: f64) -> Result<()> {
+        self.inner.f_zero_grad()?;
+        tch_svgd::backward(loss)?;
+        tch::no_grad(|| -> Result<()> {
             if loss_scale != 1.0 {
-                let _ = gradient.g_mul_scalar_(1.0 / loss_scale);
-            }
-            let _ = gradient.addcmul_(&self.weights.sign(), &self.penalty);
-            self.step(&gradient);
-        });
-    }
-
-    fn step(&mut self, gradient: &Tensor) {
-        let direction = match self.rule {
-            Rule::Sgd => gradient.shallow_clone(),
-            // v ← 0.9 v + g
-            Rule::Momentum => {
-                let velocity = self.first_moment.as_mut().expect("made for this rule");
-                let _ = velocity.g_mul_scalar_(MOMENTUM).g_add_(gradient);
-                velocity.shallow_clone()
-            }
-            // r ← 0.9 r + 0.1 g², g / √(r + ε)
-            Rule::Rmsprop => {
-                let squares = self.second_moment.as_mut().expect("made for this rule");
-                let _ = squares.lerp_(&gradient.square(), 1.0 - RMSPROP_DECAY);
-                gradient * (&*squares + EPS).rsqrt()
-            }
-            // m ← 0.9 m + 0.1 g, v ← 0.999 v + 0.001 g², m / (1 - 0.9ᵗ) / √(v / (1 - 0.999ᵗ) + ε); AMSGrad takes the largest v
-            // so far, as torch.optim has it.
-            Rule::Adam | Rule::Amsgrad => {
-                let means = self.first_moment.as_mut().expect("made for this rule");
-                let squares = self.second_moment.as_mut().expect("made for this rule");
-                let powers = self.decay_powers.as_mut().expect("made for this rule");
-                for (power, decay) in powers.iter_mut().zip(ADAM_DECAYS) {
-                    let _ = power.g_mul_scalar_(decay);
+                for parameter in self.inner.parameters() {
+                    let _ = parameter.grad().g_mul_scalar_(1.0 / loss_scale);
                 }
-                let _ = means.lerp_(gradient, 1.0 - ADAM_DECAYS[0]);
-                let _ = squares.lerp_(&gradient.square(), 1.0 - ADAM_DECAYS[1]);
-                let [mean_weight, square_weight] = [&powers[0], &powers[1]].map(|power| power.neg() + 1.0);
-                let squares = match &mut self.largest_second_moment {
-                    Some(largest) => {
-                        let larger = largest.maximum(squares);
-                        largest.copy_(&larger);
-                        &*largest
-                    }
-                    None => &*squares,
-                };
-                (&*means / mean_weight) * (squares / square_weight + EPS).rsqrt()
             }
-        };
-        let _ = self.weights.addcmul_(&direction, &self.negative_rate);
+            for weight in &self.penalized {
+                let _ = weight.grad().g_add_(&(weight.sign() * self.l1));
+            }
+            if let Some(normalizer) = &self.normalizer {
+                normalizer.f_normalize()?;
+            }
+            Ok(self.inner.f_step()?)
+        })
     }
 
-    /// The tensors that change from step to step beside the weights: each moving mean of each variable, by name.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
-        let mut state = Vec::new();
-        for (moment, values) in self.moments() {
-            let mut from = 0;
-            for (name, variable) in self.names.iter().zip(&self.variables) {
-                let part = values.narrow(0, from, variable.numel() as i64).view(variable.size().as_slice());
-                state.push((format!("{moment}.{name}"), part));
-                from += padded(variable.numel()) as i64;
-            }
-        }
-        if let Some(powers) = &self.decay_powers {
-            let names = ["first_decay_power", "second_decay_power"];
-            state.extend(names.into_iter().zip(powers).map(|(name, power)| (name.to_owned(), power.shallow_clone())));
-        }
-        state
+    /// Writes what it keeps into a folder.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        self.inner.save(&folder.join(OPTIMIZER)).context(OPTIMIZER)
+    }
+
+    /// Reads what [`save`](Self::save) has written.
+    pub fn load(&mut self, folder: &Path) -> Result<()> {
+        Ok(self.inner.load(&folder.join(OPTIMIZER))?)
     }
 }
 
-fn padded(numel: usize) -> usize {
-    numel.next_multiple_of(ALIGNMENT)
-}
+/// The file of a checkpoint.
+const OPTIMIZER: &str = "optimizer.safetensors";

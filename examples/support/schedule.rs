@@ -35,7 +35,9 @@ impl Schedule {
         let scaled = |steps: usize| ((steps as f64 * options.budget).round() as usize).max(1);
         let (steps, decay_at, eval_every) = match (options.paper, options.steps, options.epochs) {
             (true, ..) => {
-                (scaled(experiment.steps), Some(experiment.decay_at.map(scaled)), scaled(experiment.eval_every))
+                let decays = experiment.decay_at[0] < experiment.steps;
+                let decay_at = decays.then_some(experiment.decay_at.map(scaled));
+                (scaled(experiment.steps), decay_at, scaled(experiment.eval_every))
             }
             (_, Some(steps), _) => (steps.get(), None, steps_per_epoch),
             (_, _, epochs) => {

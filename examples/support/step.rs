@@ -9,7 +9,6 @@ use super::models::Model;
 use super::optimizer::{Optimizer, OptimizerKind};
 use super::options::Options;
 use anyhow::{Context, Result, ensure};
-use std::collections::HashMap;
 use std::path::Path;
 use tch::nn;
 use tch::{Device, Kind, Tensor};
@@ -62,7 +61,7 @@ impl<M: Model> Stepper<M> {
             tch::manual_seed(seed as i64);
             initialise(&vs);
         }
-        let optimizer = Optimizer::new(kind.rule(), &vs, experiment.l1);
+        let optimizer = Optimizer::new(kind, &vs, experiment)?;
         let parameters = optimizer.parameters();
         ensure!(
             classes != 10 || parameters == M::PARAMETERS,
@@ -137,7 +136,7 @@ impl<M: Model> Stepper<M> {
         let logits = self.autocast(|| self.model.forward(images))?;
         let loss = logits.to_kind(Kind::Float).cross_entropy_for_logits(labels);
         let scaled = if self.loss_scale == 1.0 { loss.shallow_clone() } else { &loss * self.loss_scale };
-        self.optimizer.backward_step(&scaled, self.loss_scale);
+        self.optimizer.backward_step(&scaled, self.loss_scale)?;
         self.loss_sum += loss.detach();
         Ok(())
     }
@@ -186,29 +185,25 @@ impl<M: Model> Stepper<M> {
     /// Writes weights, optimizer state and second moments into a folder.
     pub fn save(&self, folder: &Path) -> Result<()> {
         self.vs.save(folder.join(WEIGHTS)).context(WEIGHTS)?;
-        let mut state = self.optimizer.state();
-        state.push((LOSS_SUM.to_owned(), self.loss_sum.shallow_clone()));
-        Tensor::write_safetensors(&state, folder.join(OPTIMIZER)).context(OPTIMIZER)?;
+        self.optimizer.save(folder)?;
+        Tensor::write_safetensors(&[(LOSS_SUM, &self.loss_sum)], folder.join(LOSSES)).context(LOSSES)?;
         self.method.save(folder)
     }
 
     /// Reads what [`save`](Self::save) has written.
     pub fn load(&mut self, folder: &Path) -> Result<()> {
         self.vs.load(folder.join(WEIGHTS)).context(WEIGHTS)?;
-        let path = folder.join(OPTIMIZER);
-        let mut saved: HashMap<_, _> = Tensor::read_safetensors(&path).context(OPTIMIZER)?.into_iter().collect();
-        let mut state = self.optimizer.state();
-        state.push((LOSS_SUM.to_owned(), self.loss_sum.shallow_clone()));
-        for (name, mut tensor) in state {
-            let saved = saved.remove(&name).with_context(|| format!("{}: '{name}' is missing", path.display()))?;
-            tensor.f_copy_(&saved).with_context(|| format!("{}: '{name}'", path.display()))?;
-        }
+        self.optimizer.load(folder)?;
+        let path = folder.join(LOSSES);
+        let losses = Tensor::read_safetensors(&path).context(LOSSES)?;
+        let sum = losses.iter().find(|(name, _)| name == LOSS_SUM).map(|(_, sum)| sum);
+        let sum = sum.with_context(|| format!("{}: '{LOSS_SUM}' is missing", path.display()))?;
+        self.loss_sum.f_copy_(sum).with_context(|| format!("{}: '{LOSS_SUM}'", path.display()))?;
         self.method.load(folder)
     }
 }
 
 /// The files of a checkpoint.
 const WEIGHTS: &str = "weights.safetensors";
-const OPTIMIZER: &str = "optimizer.safetensors";
-/// Beside the optimizer's own tensors.
+const LOSSES: &str = "losses.safetensors";
 const LOSS_SUM: &str = "loss_sum";

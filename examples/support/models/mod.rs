@@ -4,6 +4,7 @@
 mod batch_norm;
 pub mod mlp;
 pub mod resnet20;
+pub mod sigmoid_mlp;
 pub mod small;
 pub mod vgg;
 

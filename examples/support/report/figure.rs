@@ -37,6 +37,15 @@ fn color(optimizer: OptimizerKind) -> RGBColor {
         OptimizerKind::Amsgrad => RGBColor(51, 34, 136),
         OptimizerKind::TsoAlra => RGBColor(200, 30, 60),
         OptimizerKind::TsoAlraSwitch => RGBColor(136, 34, 85),
+        // The rule's own, darker or lighter, for what the BNG paper makes of it.
+        OptimizerKind::Adagrad => RGBColor(230, 159, 0),
+        OptimizerKind::AdagradNg => RGBColor(150, 90, 0),
+        OptimizerKind::MomentumNg => RGBColor(0, 60, 130),
+        OptimizerKind::MomentumNgAdap => RGBColor(110, 110, 220),
+        OptimizerKind::MomentumClip => RGBColor(160, 200, 230),
+        OptimizerKind::AdamNg => RGBColor(0, 80, 40),
+        OptimizerKind::AdamNgAdap => RGBColor(120, 190, 60),
+        OptimizerKind::AdamClip => RGBColor(150, 210, 180),
     }
 }
 
