@@ -178,7 +178,7 @@ impl BlockNormalizer {
     ///
     /// # Panics
     /// Where [`f_backward_step`](Self::f_backward_step) returns an error.
-    pub fn backward_step(&self, optimizer: &mut impl Optimizer, loss: &Tensor) {
+    pub fn backward_step(&self, optimizer: &mut (impl Optimizer + ?Sized), loss: &Tensor) {
         self.f_backward_step(optimizer, loss).unwrap_or_else(|error| panic!("{error}"));
     }
 
@@ -186,7 +186,7 @@ impl BlockNormalizer {
     ///
     /// # Errors
     /// Those of [`backward`](crate::backward), of [`f_normalize`](Self::f_normalize) and of the optimizer.
-    pub fn f_backward_step(&self, optimizer: &mut impl Optimizer, loss: &Tensor) -> Result<()> {
+    pub fn f_backward_step(&self, optimizer: &mut (impl Optimizer + ?Sized), loss: &Tensor) -> Result<()> {
         optimizer.f_zero_grad()?;
         crate::backward(loss)?;
         self.f_normalize()?;
@@ -240,7 +240,7 @@ pub struct Bng<L> {
     normalizer: BlockNormalizer,
 }
 
-impl<L: Layers> Bng<L> {
+impl<L> Bng<L> {
     /// Starts with no layers.
     ///
     /// # Errors
@@ -271,7 +271,7 @@ impl<L: Layers> Bng<L> {
     ///
     /// # Panics
     /// As there.
-    pub fn backward_step(&self, optimizer: &mut impl Optimizer, loss: &Tensor) {
+    pub fn backward_step(&self, optimizer: &mut (impl Optimizer + ?Sized), loss: &Tensor) {
         self.normalizer.backward_step(optimizer, loss);
     }
 

@@ -1,10 +1,12 @@
 //! Loss scaling, for gradients of half precision.
 
 use super::Optimizer;
+use crate::bng::Bng;
 use crate::bridge::ffi;
 use crate::convert::{lend, lend_all};
 use crate::error::{Error, Result};
 use crate::hatted::{Hatted, Method};
+use crate::layers::Plain;
 use crate::state_file::{self, Format, StateFile};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +25,19 @@ pub trait LossScaled: Send {
 impl<M: Method> LossScaled for Hatted<M> {
     fn f_set_loss_scale(&self, loss_scale: f64) -> Result<()> {
         Hatted::f_set_loss_scale(self, loss_scale)
+    }
+}
+
+/// tch's layers have no state.
+impl LossScaled for Plain {
+    fn f_set_loss_scale(&self, _: f64) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<L: LossScaled> LossScaled for Bng<L> {
+    fn f_set_loss_scale(&self, loss_scale: f64) -> Result<()> {
+        self.layers().f_set_loss_scale(loss_scale)
     }
 }
 
@@ -141,7 +156,7 @@ impl GradScaler {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a sparse gradient; those of libtorch.
-    pub fn unscale(&mut self, optimizer: &impl Optimizer) -> Result<bool> {
+    pub fn unscale(&mut self, optimizer: &(impl Optimizer + ?Sized)) -> Result<bool> {
         if let Some(finite) = self.unscaled {
             return Ok(finite);
         }
@@ -172,7 +187,7 @@ impl GradScaler {
     ///
     /// # Errors
     /// Those of [`unscale`](Self::unscale) and of the optimizer.
-    pub fn step(&mut self, optimizer: &mut impl Optimizer) -> Result<bool> {
+    pub fn step(&mut self, optimizer: &mut (impl Optimizer + ?Sized)) -> Result<bool> {
         let finite = self.unscale(optimizer)?;
         self.unscaled = None;
         if finite {
@@ -191,7 +206,7 @@ impl GradScaler {
     ///
     /// # Errors
     /// Those of [`backward`](crate::backward) and of [`step`](Self::step).
-    pub fn backward_step(&mut self, optimizer: &mut impl Optimizer, loss: &Tensor) -> Result<bool> {
+    pub fn backward_step(&mut self, optimizer: &mut (impl Optimizer + ?Sized), loss: &Tensor) -> Result<bool> {
         optimizer.f_zero_grad()?;
         crate::backward(&self.scaled(loss)?)?;
         self.step(optimizer)
