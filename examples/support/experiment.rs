@@ -265,8 +265,49 @@ pub const BNG_MLP_6_TORCH: Experiment = of_bng_mlp("bng_mlp6_torch");
 pub const BNG_MLP_12_TORCH: Experiment = of_bng_mlp("bng_mlp12_torch");
 pub const BNG_MLP_18_TORCH: Experiment = of_bng_mlp("bng_mlp18_torch");
 
+/// BNG's ResNets (its §4.2): CIFAR-10, 160 epochs of 390 steps, with a tenth of the rate from epochs 80 and 120 on.
+const fn of_bng_resnet(name: &'static str) -> Experiment {
+    const fn tenths(rate: f64) -> [f64; 3] {
+        [rate, rate / 10.0, rate / 100.0]
+    }
+    Experiment {
+        name,
+        benchmark: Benchmark::Cifar10,
+        validation: 0.0,
+        steps: 62_400,
+        decay_at: [31_200, 46_800],
+        batch_size: 128,
+        test_batch: 1_000,
+        l1: 0.0,
+        weight_decay: 1e-4,
+        eps_inside_root: false,
+        scale: 0.01,
+        eval_every: 390,
+        rates: Rates {
+            sgd: tenths(0.1),
+            momentum: tenths(0.1),
+            rmsprop: tenths(1e-3),
+            adam: tenths(1e-3),
+            // Not tried.
+            svgd: tenths(0.5),
+            svgd_per_example: tenths(0.5),
+            adagrad: tenths(0.01),
+        },
+        error_levels: &[50.0, 40.0, 30.0, 20.0, 10.0],
+        paper_errors: None,
+        log_prefix: None,
+        log_accuracy_unit: 1.0,
+    }
+}
+
+pub const BNG_RESNET_20: Experiment = of_bng_resnet("bng_resnet20");
+pub const BNG_RESNET_32: Experiment = of_bng_resnet("bng_resnet32");
+pub const BNG_RESNET_44: Experiment = of_bng_resnet("bng_resnet44");
+pub const BNG_RESNET_56: Experiment = of_bng_resnet("bng_resnet56");
+pub const BNG_RESNET_110: Experiment = of_bng_resnet("bng_resnet110");
+
 /// All of them, in the order of the papers.
-pub const ALL: [&Experiment; 17] = [
+pub const ALL: [&Experiment; 22] = [
     &MLP_MNIST,
     &VGG_CIFAR10,
     &RESNET20_CIFAR10,
@@ -284,6 +325,11 @@ pub const ALL: [&Experiment; 17] = [
     &BNG_MLP_6_TORCH,
     &BNG_MLP_12_TORCH,
     &BNG_MLP_18_TORCH,
+    &BNG_RESNET_20,
+    &BNG_RESNET_32,
+    &BNG_RESNET_44,
+    &BNG_RESNET_56,
+    &BNG_RESNET_110,
 ];
 
 impl Experiment {

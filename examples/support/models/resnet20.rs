@@ -1,5 +1,5 @@
-//! The paper's pre-activation ResNet-20, as in the authors' code but for one detail: a convolution of stride 2 pads by
-//! one on all sides, where TensorFlow's "SAME" pads right and bottom alone.
+//! The SVGD paper's pre-activation ResNet-20, as in the authors' code but for one detail: a convolution of stride 2 pads by
+//! one on all sides, where TensorFlow's "SAME" pads right and bottom alone. And deeper ones of the same sort.
 
 use super::Model;
 use super::batch_norm::BatchNorm;
@@ -7,9 +7,10 @@ use tch::nn::{self, Module};
 use tch::{Kind, Tensor};
 use tch_svgd::Layers;
 
-/// A pre-activation ResNet with three groups of three blocks, 16, 32 and 64 channels, and parameter-free shortcuts.
+/// A pre-activation ResNet with three groups of `BLOCKS` blocks, 16, 32 and 64 channels, and parameter-free shortcuts: of
+/// 6 `BLOCKS` + 2 layers. The weights are those of SVGD's authors, or He's.
 #[derive(Debug)]
-pub struct ResNet20 {
+pub struct ResNet<const BLOCKS: usize, const AUTHORS: bool> {
     stem: Box<dyn Module>,
     norm_stem: BatchNorm,
     blocks: Vec<Block>,
@@ -17,30 +18,43 @@ pub struct ResNet20 {
     head: Box<dyn Module>,
 }
 
-impl Model for ResNet20 {
-    const NAME: &'static str = "ResNet-20";
-    const PARAMETERS: usize = 269_722;
+/// SVGD's.
+pub type ResNet20 = ResNet<3, true>;
+
+impl<const BLOCKS: usize, const AUTHORS: bool> Model for ResNet<BLOCKS, AUTHORS> {
+    const NAME: &'static str = match BLOCKS {
+        3 => "ResNet-20",
+        5 => "ResNet-32",
+        7 => "ResNet-44",
+        9 => "ResNet-56",
+        18 => "ResNet-110",
+        _ => panic!("the papers have 20, 32, 44, 56 and 110 layers"),
+    };
+    /// Stem and first norm; the three groups, whose first blocks differ from the others; last norm and head.
+    const PARAMETERS: usize =
+        464 + BLOCKS * 4_672 - 32 + 13_920 + (BLOCKS - 1) * 18_560 + 55_488 + (BLOCKS - 1) * 73_984 + 778;
+    const AS_SVGDS_AUTHORS: bool = AUTHORS;
 
     fn new<L: Layers>(layers: &L, p: &nn::Path, classes: i64) -> Self {
         Self::of_width(layers, p, classes, 1)
     }
 }
 
-impl ResNet20 {
+impl<const BLOCKS: usize, const AUTHORS: bool> ResNet<BLOCKS, AUTHORS> {
     /// The model with `width` times the channels.
     pub fn of_width<L: Layers>(layers: &L, p: &nn::Path, classes: i64, width: i64) -> Self {
         let mut blocks = Vec::new();
         let stem = 16 * width;
         let mut channels = stem;
         for (group, out_channels) in [16 * width, 32 * width, 64 * width].into_iter().enumerate() {
-            for block in 0..3 {
+            for block in 0..BLOCKS {
                 let name = format!("group{}_block{}", group + 1, block + 1);
                 let pre_activated = blocks.is_empty();
                 blocks.push(Block::new(layers, &(p / name), channels, out_channels, pre_activated));
                 channels = out_channels;
             }
         }
-        ResNet20 {
+        Self {
             stem: Box::new(conv3x3(layers, p / "stem", 3, stem, 1)),
             norm_stem: BatchNorm::new(&(p / "norm_stem"), stem),
             blocks,
@@ -50,7 +64,7 @@ impl ResNet20 {
     }
 }
 
-impl Module for ResNet20 {
+impl<const BLOCKS: usize, const AUTHORS: bool> Module for ResNet<BLOCKS, AUTHORS> {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let mut xs = self.norm_stem.forward(&self.stem.forward(xs)).relu();
         for block in &self.blocks {
@@ -61,14 +75,11 @@ impl Module for ResNet20 {
     }
 }
 
+/// With He's weights, normal with a variance of 2 / inputs, over which those of SVGD's authors are drawn.
 fn conv3x3<L: Layers>(layers: &L, p: nn::Path, channels: i64, out_channels: i64, stride: i64) -> L::Conv2D {
-    layers.conv2d(
-        p,
-        channels,
-        out_channels,
-        3,
-        nn::ConvConfig { stride, padding: 1, bias: false, ..Default::default() },
-    )
+    let he = nn::Init::Randn { mean: 0.0, stdev: (2.0 / (9 * channels) as f64).sqrt() };
+    let config = nn::ConvConfig { stride, padding: 1, bias: false, ws_init: he, ..Default::default() };
+    layers.conv2d(p, channels, out_channels, 3, config)
 }
 
 /// Batch norm, ReLU and convolution, twice, beside a shortcut. The first block's input has been through the stem's batch
