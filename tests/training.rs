@@ -247,6 +247,12 @@ fn reference(rule: Rule, rates: &[f64], l1: f64, mut w: f64, gradient: impl Fn(f
                     let v = if rule == Rule::Adam { v } else { largest };
                     m / (1.0 - 0.9f64.powi(t)) / (v / (1.0 - 0.999f64.powi(t)) + 1e-8).sqrt()
                 }
+                Rule::Adamw => {
+                    w -= rate * 0.01 * w;
+                    m = 0.9 * m + 0.1 * g;
+                    v = 0.999 * v + 0.001 * g * g;
+                    m / (1.0 - 0.9f64.powi(t)) / (v / (1.0 - 0.999f64.powi(t)) + 1e-8).sqrt()
+                }
                 Rule::Adagrad => {
                     sum += g * g;
                     g / (f64::sqrt(sum) + 1e-10)
@@ -264,7 +270,7 @@ fn the_optimizers_follow_the_papers_formulas() {
     rates.extend([1e-3; 30]);
     let l1 = 1e-3;
     let experiment = experiment::Experiment { l1, ..MLP_MNIST };
-    for kind in ["sgd", "momentum", "rmsprop", "adam", "amsgrad", "adagrad"] {
+    for kind in ["sgd", "momentum", "rmsprop", "adam", "amsgrad", "adamw", "adagrad"] {
         let kind = <OptimizerKind as clap::ValueEnum>::from_str(kind, false).unwrap();
         let rule = kind.rule();
         for loss_scale in [1.0, 64.0] {
@@ -294,11 +300,11 @@ fn the_optimizers_follow_the_papers_formulas() {
             let moments = match rule {
                 Rule::Sgd => 0,
                 Rule::Momentum | Rule::Rmsprop | Rule::Adagrad => 1,
-                Rule::Adam => 2,
+                Rule::Adam | Rule::Adamw => 2,
                 Rule::Amsgrad => 3,
             };
             // And for some the number of steps of each variable.
-            let counts = if matches!(rule, Rule::Adam | Rule::Amsgrad | Rule::Adagrad) { 2 } else { 0 };
+            let counts = if !matches!(rule, Rule::Sgd | Rule::Momentum | Rule::Rmsprop) { 2 } else { 0 };
             assert_eq!(optimizer.state_bytes(), (moments * 10 + counts) * 4);
         }
     }

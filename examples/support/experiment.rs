@@ -343,7 +343,7 @@ impl Experiment {
                 self.rates.momentum
             }
             OptimizerKind::Rmsprop => self.rates.rmsprop,
-            OptimizerKind::Adam | OptimizerKind::Amsgrad => self.rates.adam,
+            OptimizerKind::Adam | OptimizerKind::Amsgrad | OptimizerKind::Adamw => self.rates.adam,
             OptimizerKind::AdamNg | OptimizerKind::AdamNgAdap | OptimizerKind::AdamClip => self.rates.adam,
             OptimizerKind::Adagrad | OptimizerKind::AdagradNg => self.rates.adagrad,
             OptimizerKind::Svgd | OptimizerKind::SvgdChannel => self.rates.svgd,

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::{Tensor, nn};
-use tch_svgd::optim::{self, AdaGrad, Adam, Optim, RmsProp, Sgd};
+use tch_svgd::optim::{self, AdaGrad, Adam, AdamW, Optim, RmsProp, Sgd};
 use tch_svgd::{BatchGradient, BlockNormalizer, BngConfig, Granularity, Normalization, SvgdConfig};
 
 /// The optimizers: on the gradients of tch's own layers, or on the virtual gradients of hatted ones.
@@ -36,6 +36,8 @@ pub enum OptimizerKind {
     TsoAlra,
     /// The same, and plain SGD once the validation loss stalls.
     TsoAlraSwitch,
+    /// Adam with a decoupled weight decay of 0.01.
+    Adamw,
     /// AdaGrad.
     Adagrad,
     /// Momentum 0.9 on block-normalized gradients.
@@ -62,6 +64,7 @@ pub enum Rule {
     Rmsprop,
     Adam,
     Amsgrad,
+    Adamw,
     Adagrad,
 }
 
@@ -81,6 +84,7 @@ impl OptimizerKind {
             Self::Rmsprop => Rule::Rmsprop,
             Self::Adam | Self::AdamNg | Self::AdamNgAdap | Self::AdamClip => Rule::Adam,
             Self::Amsgrad => Rule::Amsgrad,
+            Self::Adamw => Rule::Adamw,
             Self::Adagrad | Self::AdagradNg => Rule::Adagrad,
         }
     }
@@ -178,6 +182,7 @@ impl Optimizer {
             }
             Rule::Adam => built(adam(false), vs),
             Rule::Amsgrad => built(adam(true), vs),
+            Rule::Adamw => built(AdamW { eps_inside_root, ..Default::default() }, vs),
             Rule::Adagrad => built(AdaGrad { weight_decay, ..Default::default() }, vs),
         }?;
         let config = kind.normalization().map(|normalization| BngConfig { normalization, ..Default::default() });

@@ -120,6 +120,23 @@ fn a_killed_run_goes_on_to_the_same_end() {
     }
 }
 
+/// Each of the crate's optimizers, and what is done to gradients before.
+#[test]
+fn every_optimizer_goes_on_to_the_same_end() {
+    let folder = tempfile::tempdir().unwrap();
+    for optimizer in ["momentum-ng", "adam-ng-adap", "adamw", "adagrad-ng", "rmsprop", "adam-clip"] {
+        let run_of = |out: &str| folder.path().join(out).join(format!("{optimizer}-seed0"));
+        run(&mut mlp(folder.path(), optimizer, "whole"));
+        let mut child = mlp(folder.path(), optimizer, "killed").spawn().unwrap();
+        wait_until(&mut child, || checkpoints(&run_of("killed")).len() == 2);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let text = stdout(&run(mlp(folder.path(), optimizer, "killed").arg("--resume")));
+        assert!(text.contains(&format!("{optimizer}-seed0: goes on from the checkpoint of step")), "{text}");
+        assert_same(&run_of("killed"), &run_of("whole"));
+    }
+}
+
 #[test]
 fn an_interrupt_leaves_a_checkpoint_and_the_table() {
     let folder = tempfile::tempdir().unwrap();

@@ -47,7 +47,8 @@ fn every_optimizer_trains_on_the_digits_and_leaves_its_results() {
         ("sgd", 0),
         ("momentum", parameters),
         ("rmsprop", parameters),
-        ("adam", 2 * parameters),
+        // And how many steps each of 59 variables has had.
+        ("adam", 2 * parameters + 4 * 59),
         ("svgd", element),
         ("svgd-channel", channel),
         ("svgd-per-example", element),
@@ -398,6 +399,24 @@ fn divergence_ends_the_run_with_a_word() {
     assert!(text.contains("final test error"), "the table comes all the same: {text}");
     let rows = rows(&read(folder.path().join("out/sgd-seed0/curve.csv")));
     assert_eq!(rows.len(), 1, "the test at the end");
+}
+
+/// On the digits, whose images are those of the data sets that they stand for.
+#[test]
+fn deep_networks_train_on_normalized_gradients() {
+    let folder = tempfile::tempdir().unwrap();
+    for (program, more, figure, rates) in [
+        ("bng_mlp", "--depth 18 --init torch --steps 30", "bng_mlp18_torch.svg", "adam-ng 0.001"),
+        ("bng_mlp", "--depth 6 --steps 30", "bng_mlp6.svg", "adam-ng 0.001"),
+        ("bng_resnet", "--depth 20 --steps 1 --batch-size 16", "bng_resnet20.svg", "adam-ng 0.001"),
+    ] {
+        let arguments = format!("--data digits --optimizer adam-ng --out {program} --overwrite {more}");
+        let text = stdout(&run(&mut training(program, folder.path(), &words(&arguments))));
+        assert!(text.contains("final test error") && text.contains(rates), "{text}");
+        assert!(folder.path().join(program).join(figure).exists(), "{text}");
+    }
+    let refused = run_refused(&mut training("bng_mlp", folder.path(), &words("--depth 7")));
+    assert!(refused.contains("[possible values: 6, 12, 18]"), "{refused}");
 }
 
 fn tso_alra(folder: &Path, arguments: &[&str]) -> Command {

@@ -38,6 +38,7 @@ fn color(optimizer: OptimizerKind) -> RGBColor {
         OptimizerKind::TsoAlra => RGBColor(200, 30, 60),
         OptimizerKind::TsoAlraSwitch => RGBColor(136, 34, 85),
         // The rule's own, darker or lighter, for what the BNG paper makes of it.
+        OptimizerKind::Adamw => RGBColor(68, 170, 153),
         OptimizerKind::Adagrad => RGBColor(230, 159, 0),
         OptimizerKind::AdagradNg => RGBColor(150, 90, 0),
         OptimizerKind::MomentumNg => RGBColor(0, 60, 130),
