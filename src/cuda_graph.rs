@@ -22,9 +22,9 @@ use tch::Device;
 /// 3. Drop the losses and outputs of those steps, whose autograd history belongs to another stream.
 /// 4. Capture it. Nothing runs in a capture: what the closure computes has values after the first replay.
 ///
-/// What the CPU decides is decided in the capture for good: the learning rate,
-/// [`Svgd::set_scale`](crate::Svgd::set_scale) and [`set_enabled`](crate::Svgd::set_enabled), shapes, the step count of
-/// Adam (whose steps therefore cannot be replayed), and of [`TsoAlra`](crate::TsoAlra) whether a step updates the second
+/// What the CPU decides is decided in the capture for good: the learning rate and the step count of tch's optimizers (those of
+/// [`optim`](crate::optim) keep both on the device),
+/// [`Svgd::set_scale`](crate::Svgd::set_scale) and [`set_enabled`](crate::Svgd::set_enabled), shapes, and of [`TsoAlra`](crate::TsoAlra) whether a step updates the second
 /// moments, applies the roots, or is plain: a graph for each kind of its steps, captured when such a step is due. Capture
 /// again after a change. Random numbers do go on from replay
 /// to replay.

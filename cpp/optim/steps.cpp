@@ -7,6 +7,7 @@
 #include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_addcdiv.h>
 #include <ATen/ops/_foreach_addcmul.h>
+#include <ATen/ops/_foreach_copy.h>
 #include <ATen/ops/_foreach_div.h>
 #include <ATen/ops/_foreach_lerp.h>
 #include <ATen/ops/_foreach_maximum.h>
@@ -19,6 +20,9 @@
 #include <ATen/ops/pow.h>
 #include <ATen/ops/stack.h>
 
+#include <array>
+#include <initializer_list>
+#include <tuple>
 #include <vector>
 
 #include "../hatted/autograd.h"
@@ -30,14 +34,66 @@ namespace {
 
 using Tensors = std::vector<Tensor>;
 
-void check(const char* op, TensorList gradients) {
+bool is_reduced(const Tensor& tensor) {
+  return tensor.scalar_type() == at::kHalf || tensor.scalar_type() == at::kBFloat16;
+}
+
+// Whether libtorch's kernels may be handed these lists as they are. They walk memory, whose order must be one for a
+// parameter, its gradient and its state; and of reduced kinds the CPU's have been wrong (pytorch/pytorch#191763), while
+// an epsilon of 1e-10 is 0 in Half.
+bool is_plain(std::initializer_list<TensorList> lists) {
+  const auto& first = *lists.begin();
+  for (const auto& list : lists) {
+    for (size_t i = 0; i < list.size(); ++i) {
+      if (is_reduced(list[i]) || !list[i].is_non_overlapping_and_dense() || list[i].strides() != first[i].strides()) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+// A list as kernels can take it: itself, or copies, in Float for reduced kinds, which go back at the end.
+class Workable {
+ public:
+  Workable(TensorList originals, bool plain) : originals_(originals), plain_(plain), values_(originals.vec()) {
+    for (auto& value : values_) {
+      if (!plain) {
+        value = value.to(is_reduced(value) ? at::kFloat : value.scalar_type()).contiguous();
+      }
+    }
+  }
+  // NOLINTNEXTLINE: a list of these is a list of tensors.
+  operator TensorList() const { return values_; }
+  void put_back() const {
+    if (!plain_ && !values_.empty()) {
+      at::_foreach_copy_(originals_, values_);
+    }
+  }
+
+ private:
+  TensorList originals_;
+  bool plain_;
+  Tensors values_;
+};
+
+// Calls step(lists...) on lists that its kernels can take; all but the gradients, which come second, change.
+template <typename Step, typename... States>
+void on_workable(const char* op, Step step, TensorList parameters, TensorList gradients, States... states) {
   for (const auto& gradient : gradients) {
     hatted::check_tensor(op, "gradient", gradient);
   }
-}
-
-// libtorch's fused kernels tell no graph that what it has saved is no more.
-void changed(TensorList parameters) {
+  const at::NoGradGuard no_grad;
+  const bool plain = is_plain({parameters, gradients, states...});
+  const std::array<Workable, 2 + sizeof...(States)> lists{Workable(parameters, plain), Workable(gradients, plain),
+                                                          Workable(states, plain)...};
+  std::apply([&](const auto&... list) { step(TensorList(list)...); }, lists);
+  for (size_t i = 0; i < lists.size(); ++i) {
+    if (i != 1) {
+      lists[i].put_back();
+    }
+  }
+  // libtorch's fused kernels tell no graph that what it has saved is no more.
   for (const auto& parameter : parameters) {
     hatted::bump_version(parameter);
   }
@@ -109,71 +165,75 @@ void adam_inside_root(const hatted::bridge::Adam& s, Rate rate, TensorList param
 
 void sgd(const hatted::bridge::Sgd& s, Rate rate, TensorList parameters, TensorList gradients,
          TensorList momentum_buffers, bool first) {
-  check("Sgd", gradients);
-  const at::NoGradGuard no_grad;
-  with(rate, [&](const auto& lr) {
-    at::_fused_sgd_(parameters, gradients, momentum_buffers, s.weight_decay, s.momentum, lr, s.dampening, s.nesterov,
-                    /*maximize=*/false, first);
-  });
-  changed(parameters);
+  const auto step = [&](TensorList parameters, TensorList gradients, TensorList momentum_buffers) {
+    with(rate, [&](const auto& lr) {
+      at::_fused_sgd_(parameters, gradients, momentum_buffers, s.weight_decay, s.momentum, lr, s.dampening, s.nesterov,
+                      /*maximize=*/false, first);
+    });
+  };
+  on_workable("Sgd", step, parameters, gradients, momentum_buffers);
 }
 
 void adam(const hatted::bridge::Adam& s, Rate rate, TensorList parameters, TensorList gradients, TensorList steps,
           TensorList exp_avgs, TensorList exp_avg_sqs, TensorList max_exp_avg_sqs) {
-  check("Adam", gradients);
-  const at::NoGradGuard no_grad;
-  at::_foreach_add_(steps, 1);
-  if (s.eps_inside_root) {
-    return adam_inside_root(s, rate, parameters, gradients, steps, exp_avgs, exp_avg_sqs, max_exp_avg_sqs);
-  }
-  with(rate, [&](const auto& lr) {
-    const auto step = [&](auto fused) {
-      fused(parameters, gradients, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr, s.beta1, s.beta2, s.weight_decay,
-            s.eps, s.amsgrad, /*maximize=*/false);
-    };
-    if (s.decoupled_weight_decay) {
-      step([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
-    } else {
-      step([](auto&&... arguments) { at::_fused_adam_(arguments...); });
+  const auto step = [&](TensorList parameters, TensorList gradients, TensorList exp_avgs, TensorList exp_avg_sqs,
+                        TensorList max_exp_avg_sqs) {
+    at::_foreach_add_(steps, 1);
+    if (s.eps_inside_root) {
+      return adam_inside_root(s, rate, parameters, gradients, steps, exp_avgs, exp_avg_sqs, max_exp_avg_sqs);
     }
-  });
-  changed(parameters);
+    with(rate, [&](const auto& lr) {
+      const auto call = [&](auto fused) {
+        fused(parameters, gradients, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr, s.beta1, s.beta2,
+              s.weight_decay, s.eps, s.amsgrad, /*maximize=*/false);
+      };
+      if (s.decoupled_weight_decay) {
+        call([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
+      } else {
+        call([](auto&&... arguments) { at::_fused_adam_(arguments...); });
+      }
+    });
+  };
+  on_workable("Adam", step, parameters, gradients, exp_avgs, exp_avg_sqs, max_exp_avg_sqs);
 }
 
 void adagrad(const hatted::bridge::AdaGrad& s, Rate rate, TensorList parameters, TensorList gradients, TensorList steps,
              TensorList sums) {
-  check("AdaGrad", gradients);
-  const at::NoGradGuard no_grad;
-  at::_foreach_add_(steps, 1);
-  with(rate, [&](const auto& lr) {
-    at::_fused_adagrad_(parameters, gradients, sums, steps, lr, s.lr_decay, s.weight_decay, s.eps, /*maximize=*/false);
-  });
-  changed(parameters);
+  const auto step = [&](TensorList parameters, TensorList gradients, TensorList sums) {
+    at::_foreach_add_(steps, 1);
+    with(rate, [&](const auto& lr) {
+      at::_fused_adagrad_(parameters, gradients, sums, steps, lr, s.lr_decay, s.weight_decay, s.eps,
+                          /*maximize=*/false);
+    });
+  };
+  on_workable("AdaGrad", step, parameters, gradients, sums);
 }
 
 void rmsprop(const hatted::bridge::RmsProp& s, Rate rate, TensorList parameters, TensorList gradients,
              TensorList square_avgs, TensorList grad_avgs, TensorList momentum_buffers) {
-  check("RmsProp", gradients);
-  const at::NoGradGuard no_grad;
-  const auto of_penalty = decayed(parameters, gradients, s.weight_decay);
-  at::_foreach_mul_(square_avgs, s.alpha);
-  at::_foreach_addcmul_(square_avgs, of_penalty, of_penalty, 1 - s.alpha);
-  auto squares = square_avgs.vec();
-  if (s.centered) {
-    at::_foreach_lerp_(grad_avgs, of_penalty, 1 - s.alpha);
-    squares = at::_foreach_addcmul(square_avgs, grad_avgs, grad_avgs, -1);
-  }
-  const auto roots = root(squares, s.eps, s.eps_inside_root);
-  if (s.momentum == 0) {
-    return descend(rate, parameters, of_penalty, roots);
-  }
-  at::_foreach_mul_(momentum_buffers, s.momentum);
-  at::_foreach_addcdiv_(momentum_buffers, of_penalty, roots);
-  if (rate.tensor.defined()) {
-    at::_foreach_add_(parameters, at::_foreach_mul(momentum_buffers, rate.tensor), -1);
-  } else {
-    at::_foreach_add_(parameters, momentum_buffers, -rate.value);
-  }
+  const auto step = [&](TensorList parameters, TensorList gradients, TensorList square_avgs, TensorList grad_avgs,
+                        TensorList momentum_buffers) {
+    const auto of_penalty = decayed(parameters, gradients, s.weight_decay);
+    at::_foreach_mul_(square_avgs, s.alpha);
+    at::_foreach_addcmul_(square_avgs, of_penalty, of_penalty, 1 - s.alpha);
+    auto squares = square_avgs.vec();
+    if (s.centered) {
+      at::_foreach_lerp_(grad_avgs, of_penalty, 1 - s.alpha);
+      squares = at::_foreach_addcmul(square_avgs, grad_avgs, grad_avgs, -1);
+    }
+    const auto roots = root(squares, s.eps, s.eps_inside_root);
+    if (s.momentum == 0) {
+      return descend(rate, parameters, of_penalty, roots);
+    }
+    at::_foreach_mul_(momentum_buffers, s.momentum);
+    at::_foreach_addcdiv_(momentum_buffers, of_penalty, roots);
+    if (rate.tensor.defined()) {
+      at::_foreach_add_(parameters, at::_foreach_mul(momentum_buffers, rate.tensor), -1);
+    } else {
+      at::_foreach_add_(parameters, momentum_buffers, -rate.value);
+    }
+  };
+  on_workable("RmsProp", step, parameters, gradients, square_avgs, grad_avgs, momentum_buffers);
 }
 
 void forget_gradients(TensorList parameters) {
@@ -183,7 +243,9 @@ void forget_gradients(TensorList parameters) {
 }
 
 void unscale(TensorList gradients, const Tensor& found_inf, const Tensor& inverse_scale) {
-  check("GradScaler", gradients);
+  for (const auto& gradient : gradients) {
+    hatted::check_tensor("GradScaler", "gradient", gradient);
+  }
   const at::NoGradGuard no_grad;
   auto found = found_inf;
   at::_amp_foreach_non_finite_check_and_unscale_(gradients, found, inverse_scale);

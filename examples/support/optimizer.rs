@@ -133,7 +133,7 @@ const RMSPROP_DECAY: f64 = 0.9;
 trait AnyRule: optim::Optimizer {
     fn set_lr(&mut self, lr: f64);
     fn state_bytes(&self) -> usize;
-    fn save(&self, path: &Path) -> tch_svgd::Result<()>;
+    fn save(&mut self, path: &Path) -> tch_svgd::Result<()>;
     fn load(&mut self, path: &Path) -> tch_svgd::Result<()>;
 }
 
@@ -146,7 +146,7 @@ impl<R: optim::Rule> AnyRule for Optim<R> {
         self.state_bytes()
     }
 
-    fn save(&self, path: &Path) -> tch_svgd::Result<()> {
+    fn save(&mut self, path: &Path) -> tch_svgd::Result<()> {
         self.save(path)
     }
 
@@ -223,12 +223,18 @@ impl Optimizer {
         tch_svgd::backward(loss)?;
         tch::no_grad(|| -> Result<()> {
             if loss_scale != 1.0 {
-                for parameter in self.inner.parameters() {
-                    let _ = parameter.grad().g_mul_scalar_(1.0 / loss_scale);
+                for parameter in self.inner.parameters()? {
+                    let mut gradient = parameter.grad();
+                    if gradient.defined() {
+                        let _ = gradient.g_mul_scalar_(1.0 / loss_scale);
+                    }
                 }
             }
             for weight in &self.penalized {
-                let _ = weight.grad().g_add_(&(weight.sign() * self.l1));
+                let mut gradient = weight.grad();
+                if gradient.defined() {
+                    let _ = gradient.g_add_(&(weight.sign() * self.l1));
+                }
             }
             if let Some(normalizer) = &self.normalizer {
                 normalizer.f_normalize()?;
@@ -238,12 +244,14 @@ impl Optimizer {
     }
 
     /// Writes what it keeps into a folder.
-    pub fn save(&self, folder: &Path) -> Result<()> {
+    pub fn save(&mut self, folder: &Path) -> Result<()> {
         self.inner.save(&folder.join(OPTIMIZER)).context(OPTIMIZER)
     }
 
     /// Reads what [`save`](Self::save) has written.
     pub fn load(&mut self, folder: &Path) -> Result<()> {
+        // With the rate of that step.
+        self.rate = f64::NAN;
         Ok(self.inner.load(&folder.join(OPTIMIZER))?)
     }
 }

@@ -183,7 +183,7 @@ impl<M: Model> Stepper<M> {
     }
 
     /// Writes weights, optimizer state and second moments into a folder.
-    pub fn save(&self, folder: &Path) -> Result<()> {
+    pub fn save(&mut self, folder: &Path) -> Result<()> {
         self.vs.save(folder.join(WEIGHTS)).context(WEIGHTS)?;
         self.optimizer.save(folder)?;
         Tensor::write_safetensors(&[(LOSS_SUM, &self.loss_sum)], folder.join(LOSSES)).context(LOSSES)?;

@@ -13,6 +13,14 @@ pub(super) struct Block {
     pub parameters: Vec<Tensor>,
 }
 
+impl Block {
+    /// Whether it is that of a layer's weight or bias alone.
+    pub fn is_parameter_of(&self, layer: &str) -> bool {
+        let part = self.name.strip_prefix(layer).and_then(|rest| rest.strip_prefix('.'));
+        matches!(part, Some("weight" | "bias"))
+    }
+}
+
 /// Puts a parameter into the block of this name. One that is there already is there once; a block that is in another is an
 /// error.
 pub(super) fn add(blocks: &mut Vec<Block>, name: String, parameter: Tensor) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Normalization {
-    /// `g / ‖g‖`: the paper's NG. The loss scale is of no consequence.
+    /// `g / ‖g‖`: the paper's NG.
     #[default]
     Unit,
     /// `α g ‖w‖ / ‖g‖`, where `w` are the block's weights: the paper's NG_adap. A block whose weights are all zero, which this
@@ -18,7 +18,8 @@ pub enum Normalization {
         /// `α`; the paper has 0.02. Finite, above 0.
         alpha: f64,
     },
-    /// `g min(1, c / ‖g‖)`: clipping, with which the paper compares. The gradient must be unscaled before.
+    /// `g min(1, c / ‖g‖)`: clipping, with which the paper compares. With all parameters in one block
+    /// ([`BlockNormalizer::with_blocks`](crate::BlockNormalizer::with_blocks)) it is the usual clipping of the whole gradient.
     Clip {
         /// `c`; the paper has 0.1. Finite, above 0.
         threshold: f64,

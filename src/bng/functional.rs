@@ -16,7 +16,8 @@ use tch::Tensor;
 /// - `norms`: Double, `[blocks]`. **Changed** to the blocks' norms, of before.
 /// - `skipped`: Int64, `[]`. **Changed**: grows by the number of blocks whose norm is not finite, and which stay as they are.
 ///
-/// Nothing waits for the device; the number of kernels does not grow with that of the blocks.
+/// Nothing waits for the device; the number of kernels does not grow with that of the blocks, unless gradients are of half
+/// precision, which libtorch multiplies one by one.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::Kind`], [`Error::Device`], [`Error::Config`], [`Error::Unsupported`] name the argument;

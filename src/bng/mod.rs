@@ -22,8 +22,8 @@ use tch::{Device, Kind, Tensor, nn};
 /// layer's uses, or of micro-batches, is not the unit vector of their sum. So it goes with any layers, of tch, of
 /// [`Svgd`](crate::Svgd) or of [`TsoAlra`](crate::TsoAlra), and with any optimizer. Clones share everything.
 ///
-/// Gradients of a scaled loss: [`Normalization::Unit`] and [`Normalization::Adaptive`] give the same for every scale, so what
-/// they give is unscaled already; for [`Normalization::Clip`] unscale before.
+/// With a [`GradScaler`](crate::optim::GradScaler) call its `unscale` first, then this, then its `step`. ([`Normalization::Unit`] and
+/// [`Normalization::Adaptive`] give the same for every scale: what divides their gradients afterwards, divides unit vectors.)
 ///
 /// ```
 /// use tch::nn::{self, Module, OptimizerConfig};
@@ -53,9 +53,11 @@ pub struct BlockNormalizer {
 #[derive(Debug, Default)]
 struct Shared {
     blocks: Vec<Block>,
-    /// The blocks that had a gradient in the last call, by number, and their norms. Memory of a call stays for those that have
-    /// the same blocks: a captured CUDA graph writes to it.
-    last: Option<(Vec<usize>, Tensor)>,
+    /// The sets of blocks that had a gradient in some call, by number, and their norms. None is ever freed: a captured CUDA
+    /// graph writes to it.
+    norms: Vec<(Vec<usize>, Tensor)>,
+    /// Which of these the last call has written; none before, and where there was no gradient.
+    last: Option<usize>,
     skipped: Option<Tensor>,
 }
 
@@ -65,7 +67,8 @@ impl BlockNormalizer {
     /// # Errors
     /// [`Error::Config`] if a setting is out of its range.
     pub fn new(vs: &nn::VarStore, config: BngConfig) -> Result<Self> {
-        Self::with_blocks(vs, config.normalization, |name| Some(blocks::of(name, config.blocks)))
+        let normalizer = Self::with_blocks(vs, config.normalization, |name| Some(blocks::of(name, config.blocks)))?;
+        Ok(Self { config, ..normalizer })
     }
 
     /// With blocks of one's own: `block` tells for the name of a variable that of its block, or none, which leaves it alone.
@@ -113,7 +116,15 @@ impl BlockNormalizer {
         blocks::add(&mut self.lock().blocks, block, parameter)
     }
 
-    /// The settings.
+    /// A layer's name for a block, or `NAME__1` and so on where another layer, of the same path or of another `VarStore`, has it.
+    fn unused(&self, name: &str) -> String {
+        let blocks = &self.lock().blocks;
+        let is_used = |name: &str| blocks.iter().any(|block| block.name == name || block.is_parameter_of(name));
+        let numbered = |number: u32| if number == 0 { name.to_owned() } else { format!("{name}__{number}") };
+        (0..).map(numbered).find(|name| !is_used(name)).unwrap_or_default()
+    }
+
+    /// The settings; those of [`with_blocks`](Self::with_blocks) say nothing of the blocks.
     pub fn config(&self) -> BngConfig {
         self.config
     }
@@ -158,9 +169,10 @@ impl BlockNormalizer {
             shared.last = None;
             return Ok(());
         };
-        let norms = match shared.last.take() {
-            Some((blocks, norms)) if blocks == active && norms.device() == device => norms,
-            _ => Tensor::f_zeros([active.len() as i64], (Kind::Double, device))?,
+        let known = |(blocks, norms): &(Vec<usize>, Tensor)| *blocks == active && norms.device() == device;
+        let (place, norms) = match shared.norms.iter().position(known) {
+            Some(place) => (place, shared.norms[place].1.shallow_clone()),
+            None => (shared.norms.len(), Tensor::f_zeros([active.len() as i64], (Kind::Double, device))?),
         };
         let skipped = match &shared.skipped {
             Some(skipped) if skipped.device() == device => skipped.shallow_clone(),
@@ -169,7 +181,10 @@ impl BlockNormalizer {
         };
         let (gradients, parameters) = (gradients.iter().collect::<Vec<_>>(), parameters.iter().collect::<Vec<_>>());
         functional::normalize(&gradients, &parameters, &counts, &norms, &skipped, self.config.normalization)?;
-        shared.last = Some((active, norms));
+        if place == shared.norms.len() {
+            shared.norms.push((active, norms));
+        }
+        shared.last = Some(place);
         shared.skipped = Some(skipped);
         Ok(())
     }
@@ -200,7 +215,7 @@ impl BlockNormalizer {
     /// [`Error::Tch`] if the device has failed.
     pub fn norms(&self) -> Result<Vec<(String, f64)>> {
         let shared = self.lock();
-        let Some((active, norms)) = &shared.last else { return Ok(Vec::new()) };
+        let Some((active, norms)) = shared.last.map(|place| &shared.norms[place]) else { return Ok(Vec::new()) };
         let norms = Vec::<f64>::try_from(norms.f_to_device(Device::Cpu)?)?;
         Ok(active.iter().map(|&number| shared.blocks[number].name.clone()).zip(norms).collect())
     }
@@ -218,7 +233,8 @@ impl BlockNormalizer {
 
 /// Makes the layers of `L`, [`Plain`](crate::Plain), [`Svgd`](crate::Svgd) or [`TsoAlra`](crate::TsoAlra), and normalizes their
 /// gradients, each layer's weight and bias as a block (BNG paper, Algorithm 1). What other parameters a model has, as those of
-/// batch norms, keep their gradients; [`BlockNormalizer`] is for all of a model's.
+/// batch norms, keep their gradients; [`BlockNormalizer`] is for all of a model's. It keeps the parameters of all layers that it has
+/// made: a new model wants a new one.
 ///
 /// ```
 /// use tch::nn::{self, Module, OptimizerConfig};
@@ -277,6 +293,7 @@ impl<L> Bng<L> {
 
     fn record<T: Parameters>(&self, path: &nn::Path<'_>, layer: T) -> T {
         let name = path.components().collect::<Vec<_>>().join(".");
+        let name = self.normalizer.unused(&name);
         let parameters = [("weight", Some(layer.weight())), ("bias", layer.bias())];
         for (part, parameter) in parameters.into_iter().filter_map(|(part, parameter)| Some((part, parameter?))) {
             let block = match self.normalizer.config.blocks {

@@ -8,6 +8,8 @@ use tch::{Device, Kind, Tensor};
 /// A variable with its state.
 #[derive(Debug)]
 pub(super) struct Entry {
+    /// Of the variable, which tells it from others.
+    pub identity: usize,
     pub name: String,
     pub variable: Tensor,
     pub group: usize,
@@ -16,8 +18,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub fn new(name: &str, variable: &Tensor, group: usize) -> Self {
-        Self { name: name.to_owned(), variable: variable.shallow_clone(), group, state: BTreeMap::new() }
+    pub fn new(identity: usize, name: String, variable: Tensor, group: usize) -> Self {
+        Self { identity, name, variable, group, state: BTreeMap::new() }
     }
 
     /// The name of a state tensor in a file.
@@ -33,23 +35,20 @@ impl Entry {
         if state == STEP { Kind::Float } else { self.variable.kind() }
     }
 
-    /// Makes the state that the rule needs and that is not there, where the variable is. Whether there was some to make.
-    pub fn make_state(&mut self, rule: &impl Rule) -> Result<bool> {
-        let mut new = Vec::new();
+    /// The state that the rule needs and that is not there, as it is before the first step. What is there follows the variable
+    /// to another device or kind.
+    pub fn new_state(&mut self, rule: &impl Rule) -> Result<BTreeMap<&'static str, Tensor>> {
+        let mut new = BTreeMap::new();
         for name in rule.state() {
             match self.state.get(name) {
-                None => {
-                    let value = if name == STEP { 0.0 } else { rule.initial() };
-                    // In the order of the variable's own memory.
-                    let like = if name == STEP {
-                        Tensor::f_zeros([], (Kind::Float, self.variable.device()))?
-                    } else {
-                        self.variable.f_zeros_like()?
-                    };
-                    let like = like.detach();
-                    new.push((name, if value == 0.0 { like } else { like.f_full_like(value)? }));
+                None if name == STEP => {
+                    new.insert(name, Tensor::f_zeros([], (Kind::Float, self.variable.device()))?);
                 }
-                // The variable has moved to another device or kind since.
+                None => {
+                    // In the order of the variable's own memory.
+                    let like = self.variable.detach();
+                    new.insert(name, like.f_full_like(rule.initial())?);
+                }
                 Some(there) if (there.kind(), there.device()) != (self.kind_of(name), self.variable.device()) => {
                     let moved = self.adapt(name, there)?;
                     self.state.insert(name, moved);
@@ -57,9 +56,7 @@ impl Entry {
                 Some(_) => {}
             }
         }
-        let any = !new.is_empty();
-        self.state.extend(new);
-        Ok(any)
+        Ok(new)
     }
 
     /// The values of a state in the kind, on the device and in the order of memory that steps have them.

@@ -60,8 +60,9 @@ impl Default for GradScalerConfig {
     }
 }
 
-/// Multiplies the loss, so that gradients of half precision do not vanish; divides the gradients again; leaves out a step whose
-/// gradients are not finite; and looks for the largest scale at which they are (`torch.amp.GradScaler`). It tells the layers of
+/// Multiplies the loss, so that the gradients of passes in half precision do not vanish; divides the weights' gradients again;
+/// leaves out a step whose gradients are not finite; and looks for the largest scale at which they are (`torch.amp.GradScaler`). The
+/// weights are Float, and the passes in an [`autocast`](crate::autocast) region. It tells the layers of
 /// [`Svgd`](crate::Svgd) and [`TsoAlra`](crate::TsoAlra) the scale, for their second moments.
 ///
 /// Each step waits for the device once, to learn whether it is taken.
@@ -91,8 +92,11 @@ pub struct GradScaler {
     /// Good steps since the scale last changed.
     good_steps: u64,
     told: Vec<Box<dyn LossScaled>>,
-    /// Whether the gradients of this step have been divided, and are finite.
-    unscaled: Option<bool>,
+    /// The optimizers whose gradients have been divided since the last update, by their first parameters; and whether these
+    /// gradients were finite.
+    unscaled: Vec<(usize, bool)>,
+    /// Whether a step has been left out since.
+    left_out: bool,
 }
 
 impl fmt::Debug for GradScaler {
@@ -125,7 +129,7 @@ impl GradScaler {
                 )));
             }
         }
-        Ok(Self { config, scale: init_scale, good_steps: 0, told: Vec::new(), unscaled: None })
+        Ok(Self { config, scale: init_scale, good_steps: 0, told: Vec::new(), unscaled: Vec::new(), left_out: false })
     }
 
     /// The scale as it is.
@@ -143,73 +147,101 @@ impl GradScaler {
         Ok(())
     }
 
-    /// The loss to call `backward` on.
+    /// The loss to call `backward` on, as a Float.
     ///
     /// # Errors
     /// [`Error::Tch`].
     pub fn scaled(&self, loss: &Tensor) -> Result<Tensor> {
-        Ok(loss.f_mul_scalar(self.scale)?)
+        let kind = if loss.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        Ok(loss.f_to_kind(kind)?.f_mul_scalar(self.scale)?)
     }
 
-    /// Divides the gradients, once a step: before something looks at them, as clipping or [`Bng`](crate::Bng) does.
-    /// [`step`](Self::step) does it otherwise. Returns whether they are finite.
+    /// Divides the gradients, once until the next [`update`](Self::update): before something looks at them, as clipping or
+    /// [`Bng`](crate::Bng) does. [`step`](Self::step) does it otherwise. Returns whether they are finite.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a sparse gradient; those of libtorch.
-    pub fn unscale(&mut self, optimizer: &(impl Optimizer + ?Sized)) -> Result<bool> {
-        if let Some(finite) = self.unscaled {
-            return Ok(finite);
+    /// [`Error::Unsupported`] for a sparse gradient, and for one of half precision, in which what the scale has saved would vanish
+    /// again: the weights must be Float, and the passes in an [`autocast`](crate::autocast) region. Nothing has changed then.
+    pub fn unscale(&mut self, optimizer: &mut (impl Optimizer + ?Sized)) -> Result<bool> {
+        let parameters = optimizer.parameters()?;
+        let key = key(&parameters)?;
+        if let Some((_, finite)) = self.unscaled.iter().find(|(other, _)| *other == key) {
+            return Ok(*finite);
         }
-        let mut by_device: Vec<(Device, Vec<Tensor>)> = Vec::new();
-        for parameter in optimizer.parameters() {
+        let mut groups: Vec<((Device, Kind), Vec<Tensor>)> = Vec::new();
+        for parameter in &parameters {
             let gradient = parameter.f_grad()?;
             if !gradient.defined() {
                 continue;
             }
-            let device = gradient.device();
-            match by_device.iter_mut().find(|(there, _)| *there == device) {
+            if gradient.is_sparse() || !matches!(gradient.kind(), Kind::Float | Kind::Double) {
+                let got =
+                    if gradient.is_sparse() { "a sparse one".to_owned() } else { format!("{:?}", gradient.kind()) };
+                return Err(Error::Unsupported(format!(
+                    "GradScaler: gradients: expected dense ones of kind Float or Double, got {got}; keep the weights in Float, and \
+                     compute in half precision by tch_svgd::autocast"
+                )));
+            }
+            let options = (gradient.device(), gradient.kind());
+            match groups.iter_mut().find(|(there, _)| *there == options) {
                 Some((_, gradients)) => gradients.push(gradient),
-                None => by_device.push((device, vec![gradient])),
+                None => groups.push((options, vec![gradient])),
             }
         }
         let mut finite = true;
-        for (device, gradients) in &by_device {
-            let found = Tensor::f_zeros([] as [i64; 0], (Kind::Float, *device))?;
+        for ((device, _), gradients) in &groups {
+            let found = Tensor::f_zeros([], (Kind::Float, *device))?;
             let inverse = Tensor::f_full([] as [i64; 0], 1.0 / self.scale, (Kind::Float, *device))?;
             ffi::unscale(&*lend_all(gradients)?, lend(&found), lend(&inverse))?;
             finite &= found.f_double_value(&[])? == 0.0;
         }
-        self.unscaled = Some(finite);
+        self.unscaled.push((key, finite));
         Ok(finite)
     }
 
-    /// A step of the optimizer, unless a gradient is not finite; and the scale for the next one. Returns whether it was taken.
+    /// A step of the optimizer, unless one of its gradients is not finite. Returns whether it was taken.
     ///
     /// # Errors
-    /// Those of [`unscale`](Self::unscale) and of the optimizer.
+    /// Those of [`unscale`](Self::unscale) and of the optimizer. A step that is tried again divides nothing twice.
     pub fn step(&mut self, optimizer: &mut (impl Optimizer + ?Sized)) -> Result<bool> {
         let finite = self.unscale(optimizer)?;
-        self.unscaled = None;
-        if finite {
-            optimizer.f_step()?;
-            self.good_steps += 1;
-            if self.good_steps >= self.config.growth_interval {
-                self.set_scale(self.scale * self.config.growth_factor)?;
-            }
-        } else {
-            self.set_scale(self.scale * self.config.backoff_factor)?;
+        match finite {
+            true => optimizer.f_step()?,
+            false => self.left_out = true,
         }
         Ok(finite)
     }
 
-    /// The gradients of the scaled `loss` alone, and a [`step`](Self::step) along them.
+    /// The scale for the next step: smaller if an optimizer's step was left out since the last call, larger after many good ones.
+    /// Once a step, after all optimizers that share the loss.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the layers that are told refuse the scale.
+    pub fn update(&mut self) -> Result<()> {
+        self.unscaled.clear();
+        if std::mem::take(&mut self.left_out) {
+            return self.set_scale(self.scale * self.config.backoff_factor);
+        }
+        self.good_steps += 1;
+        match self.good_steps >= self.config.growth_interval {
+            true => self.set_scale(self.scale * self.config.growth_factor),
+            false => Ok(()),
+        }
+    }
+
+    /// The gradients of the scaled `loss` alone, a [`step`](Self::step) along them, and the [`update`](Self::update): of a model with
+    /// one optimizer. Returns whether the step was taken.
     ///
     /// # Errors
     /// Those of [`backward`](crate::backward) and of [`step`](Self::step).
     pub fn backward_step(&mut self, optimizer: &mut (impl Optimizer + ?Sized), loss: &Tensor) -> Result<bool> {
+        // These are new gradients, whatever has become of the ones before.
+        self.unscaled.clear();
         optimizer.f_zero_grad()?;
         crate::backward(&self.scaled(loss)?)?;
-        self.step(optimizer)
+        let taken = self.step(optimizer)?;
+        self.update()?;
+        Ok(taken)
     }
 
     /// Stays where the next one would be no scale.
@@ -222,12 +254,17 @@ impl GradScaler {
         Ok(())
     }
 
-    /// Writes the scale and the count of good steps.
+    /// Writes the scale, the count of good steps, and the settings.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let details = format!("scale {}, good steps {}", self.scale, self.good_steps);
+        let GradScalerConfig { init_scale, growth_factor, backoff_factor, growth_interval } = self.config;
+        let details = format!(
+            "scale {}, good steps {}, first {init_scale}, growth {growth_factor}, backoff {backoff_factor}, interval \
+             {growth_interval}",
+            self.scale, self.good_steps
+        );
         state_file::write(path.as_ref(), FORMAT, &details, BTreeMap::new())
     }
 
@@ -240,21 +277,37 @@ impl GradScaler {
         let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
         let format = Format { name: FORMAT, contents: "what GradScaler::save writes".to_owned() };
         let file = StateFile::parse(path, &bytes, &format)?;
-        let parse = || {
-            let (scale, good_steps) = file.details.strip_prefix("scale ")?.split_once(", good steps ")?;
-            Some((scale.parse().ok().filter(|&scale| is_scale(scale))?, good_steps.parse().ok()?))
+        let mut fields = file.details.split(", ");
+        let mut field = |name: &str| fields.next()?.strip_prefix(name)?.strip_prefix(' ');
+        let mut parse = || {
+            let (scale, good_steps) = (field("scale")?.parse().ok()?, field("good steps")?.parse().ok()?);
+            let config = GradScalerConfig {
+                init_scale: field("first")?.parse().ok()?,
+                growth_factor: field("growth")?.parse().ok()?,
+                backoff_factor: field("backoff")?.parse().ok()?,
+                growth_interval: field("interval")?.parse().ok()?,
+            };
+            let read = Self::new(config).ok()?;
+            is_scale(scale).then_some((scale, good_steps, read.config))
         };
-        let (scale, good_steps) = parse().ok_or_else(|| {
+        let (scale, good_steps, config) = parse().ok_or_else(|| {
             file.error(format!(
                 "expected a scale as GradScaler::save writes it, got '{}'; the file is damaged",
                 file.details
             ))
         })?;
+        self.config = config;
         self.set_scale(scale)?;
         self.good_steps = good_steps;
-        self.unscaled = None;
+        self.unscaled.clear();
+        self.left_out = false;
         Ok(())
     }
+}
+
+/// What tells an optimizer from others: its first parameter, 0 if it has none.
+fn key(parameters: &[Tensor]) -> Result<usize> {
+    Ok(parameters.first().map(|first| ffi::identity(lend(first))).transpose()?.unwrap_or(0))
 }
 
 /// As a Float, which the operators take it for.

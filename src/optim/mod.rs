@@ -1,4 +1,4 @@
-//! Optimizers whose state can be saved: libtorch's fused kernels, with the habits of [`tch::nn`].
+//! Optimizers whose state can be saved: libtorch's kernels for many parameters at once, with the habits of [`tch::nn`].
 //!
 //! [`Sgd`], [`Adam`], [`AdamW`], [`AdaGrad`] and [`RmsProp`] are settings, whose [`build`](Rule::build) makes an [`Optim`]. Their
 //! names and defaults are those of `torch.optim`. Virtual, preconditioned and normalized gradients are as good to them as plain
@@ -61,8 +61,11 @@ pub trait Optimizer {
     /// Of memory, or of libtorch.
     fn f_step(&mut self) -> Result<()>;
 
-    /// What it applies them to.
-    fn parameters(&self) -> Vec<Tensor>;
+    /// What it applies them to, as of now.
+    ///
+    /// # Errors
+    /// Of libtorch.
+    fn parameters(&mut self) -> Result<Vec<Tensor>>;
 }
 
 /// tch's own, which panics in the place of an error.
@@ -77,8 +80,8 @@ impl Optimizer for nn::Optimizer {
         Ok(())
     }
 
-    fn parameters(&self) -> Vec<Tensor> {
-        self.trainable_variables()
+    fn parameters(&mut self) -> Result<Vec<Tensor>> {
+        Ok(self.trainable_variables())
     }
 }
 
@@ -87,7 +90,8 @@ impl Optimizer for nn::Optimizer {
 /// As tch's, it knows parameter groups ([`Path::set_group`](nn::Path::set_group)), each with a rate and settings of its own, and
 /// takes variables that are made later along. What has no gradient in a step stays as it is, and so does its state.
 ///
-/// A step is a call of libtorch's fused kernel for each group. On a GPU the rate is a tensor, so a
+/// A step is a call of libtorch's fused kernel for each group; of its foreach operations for [`RmsProp`] and for an `ε` inside of
+/// the root, which it has no such kernel for. Weights of half precision are stepped in Float. On a GPU the rate is a tensor, so a
 /// [`CudaGraph`](crate::CudaGraph) replays a step at the rate that [`set_lr`](Self::set_lr) has last told.
 #[derive(Debug)]
 pub struct Optim<R: Rule> {
@@ -113,20 +117,18 @@ impl<R: Rule> Optim<R> {
     fn follow(&mut self) -> Result<()> {
         let variables = self.variables.clone();
         let variables = variables.lock().unwrap_or_else(PoisonError::into_inner);
-        if variables.trainable_variables.len() == self.seen {
+        // There are fewer where `VarStore::merge` has taken them to another.
+        if variables.trainable_variables.len() <= self.seen {
             return Ok(());
         }
-        let mut names = HashMap::new();
-        for (name, variable) in &variables.named_variables {
-            names.insert(ffi::identity(lend(variable))?, name);
-        }
-        for variable in &variables.trainable_variables[self.seen..] {
-            // A variable that is trained has a name, unless somebody has put it there by hand.
-            let Some(name) = names.get(&ffi::identity(lend(&variable.tensor))?) else { continue };
-            self.entries.push(Entry::new(name, &variable.tensor, variable.group));
-            if !self.groups.contains_key(&variable.group) {
+        for Parameter { identity, name, variable, group } in named(&variables)? {
+            if self.entries.iter().any(|entry| entry.identity == identity) {
+                continue;
+            }
+            self.entries.push(Entry::new(identity, name, variable, group));
+            if !self.groups.contains_key(&group) {
                 let of_first = self.groups[&0].copy()?;
-                self.groups.insert(variable.group, of_first);
+                self.groups.insert(group, of_first);
             }
         }
         self.seen = variables.trainable_variables.len();
@@ -152,14 +154,28 @@ impl<R: Rule> Optim<R> {
     /// Sets the learning rate of all groups.
     ///
     /// # Panics
-    /// If it is not a finite number, at least 0; [`f_set_lr_group`](Self::f_set_lr_group) returns an error.
+    /// Where [`f_set_lr`](Self::f_set_lr) returns an error.
     pub fn set_lr(&mut self, lr: f64) {
-        for group in self.groups.values_mut() {
-            group.set_lr(lr).unwrap_or_else(|error| panic!("{error}"));
-        }
+        self.f_set_lr(lr).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// As [`set_lr`](Self::set_lr).
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is not a finite number, at least 0.
+    pub fn f_set_lr(&mut self, lr: f64) -> Result<()> {
+        self.groups.values_mut().try_for_each(|group| group.set_lr(lr))
     }
 
     /// Sets the learning rate of a group.
+    ///
+    /// # Panics
+    /// Where [`f_set_lr_group`](Self::f_set_lr_group) returns an error.
+    pub fn set_lr_group(&mut self, group: usize, lr: f64) {
+        self.f_set_lr_group(group, lr).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// As [`set_lr_group`](Self::set_lr_group).
     ///
     /// # Errors
     /// [`Error::Config`] if it is not a finite number, at least 0, or there is no such group.
@@ -186,7 +202,7 @@ impl<R: Rule> Optim<R> {
     /// let _head = nn::linear((vs.root() / "head").set_group(1), 8, 3, Default::default());
     /// let mut optimizer = Sgd { momentum: 0.9, weight_decay: 1e-4, ..Default::default() }.build(&vs, 0.1)?;
     /// optimizer.set_settings(1, Sgd { momentum: 0.9, ..Default::default() })?; // no decay of the head
-    /// optimizer.f_set_lr_group(1, 0.01)?;
+    /// optimizer.set_lr_group(1, 0.01);
     /// # Ok::<(), tch_svgd::Error>(())
     /// ```
     ///
@@ -227,7 +243,8 @@ impl<R: Rule> Optim<R> {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a sparse gradient, [`Error::OutOfMemory`] where there is none for the state: nothing has
-    /// changed then. [`Error::OutOfMemory`] of the step itself, and [`Error::Torch`]: a part of the weights may have changed.
+    /// changed then. [`Error::OutOfMemory`] of the step itself, and [`Error::Torch`]: a part of the weights, and of their state,
+    /// may have changed.
     pub fn f_step(&mut self) -> Result<()> {
         self.follow()?;
         let mut batches: Vec<Batch> = Vec::new();
@@ -236,32 +253,45 @@ impl<R: Rule> Optim<R> {
             if !gradient.defined() || gradient.numel() == 0 {
                 continue;
             }
-            let rule = &self.groups[&entry.group].rule;
-            let key = BatchKey {
-                group: entry.group,
-                device: gradient.device(),
-                kind: gradient.kind(),
-                first: entry.make_state(rule)?,
-            };
-            let member = (number, gradient);
+            if gradient.is_sparse() {
+                return Err(Error::Unsupported(format!(
+                    "{}: gradient of '{}': expected a dense tensor, got a sparse one; use an embedding whose gradients are dense",
+                    R::NAME,
+                    entry.name
+                )));
+            }
+            let new_state = entry.new_state(&self.groups[&entry.group].rule)?;
+            let (device, kind) = (gradient.device(), gradient.kind());
+            let key = BatchKey { group: entry.group, device, kind, first: !new_state.is_empty() };
+            let member = Member { number, gradient, new_state };
             match batches.iter_mut().find(|batch| batch.key == key) {
                 Some(batch) => batch.members.push(member),
                 None => batches.push(Batch { key, members: vec![member] }),
             }
         }
-        for Batch { key, members } in &batches {
+        for Batch { key, members } in batches {
             let group = self.groups.get_mut(&key.group).expect("an entry's group is there");
-            let entries = || members.iter().map(|(number, _)| &self.entries[*number]);
-            let of_names = |name: &&'static str| lend_all(entries().map(|entry| &entry.state[name]));
+            let entries = || members.iter().map(|member| &self.entries[member.number]);
+            let of_name = |name: &&'static str| {
+                let of_member = |member: &'_ Member| {
+                    let old = self.entries[member.number].state.get(name);
+                    old.or_else(|| member.new_state.get(name)).expect("made above").shallow_clone()
+                };
+                lend_all(&members.iter().map(of_member).collect::<Vec<_>>())
+            };
             let lists = Lists {
                 parameters: lend_all(entries().map(|entry| &entry.variable))?,
-                gradients: lend_all(members.iter().map(|(_, gradient)| gradient))?,
-                states: group.rule.state().iter().map(of_names).collect::<Result<_>>()?,
+                gradients: lend_all(members.iter().map(|member| &member.gradient))?,
+                states: group.rule.state().iter().map(of_name).collect::<Result<_>>()?,
                 none: ffi::tensor_list()?,
                 first: key.first,
             };
             let rate = group.rate(key.device)?;
             group.rule.apply(group.lr, &rate, &lists)?;
+            // A step that fails is a variable's first no less when it is tried again.
+            for Member { number, new_state, .. } in members {
+                self.entries[number].state.extend(new_state);
+            }
         }
         Ok(())
     }
@@ -301,7 +331,8 @@ impl<R: Rule> Optim<R> {
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+    pub fn save(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        self.follow()?;
         let mut tensors = BTreeMap::new();
         for entry in &self.entries {
             // Those without state too: the file knows all variables.
@@ -314,9 +345,10 @@ impl<R: Rule> Optim<R> {
         state_file::write(path.as_ref(), FORMAT, &details.join("; "), tensors)
     }
 
-    /// Reads what [`save`](Self::save) has written of the same model's optimizer: training goes on as if it had not stopped, also
-    /// that of a captured [`CudaGraph`](crate::CudaGraph). The settings and rates are those of the file, as PyTorch's
-    /// `load_state_dict` has them.
+    /// Reads what [`save`](Self::save) has written of the same model's optimizer: training goes on as if it had not stopped. The
+    /// settings and rates are those of the file, as PyTorch's `load_state_dict` has them. A captured
+    /// [`CudaGraph`](crate::CudaGraph) goes on with the state and the rate, where the file has state for all that it steps; it keeps
+    /// its own other settings.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::State`] if it is damaged, or of another optimizer or model. Nothing has
@@ -411,8 +443,15 @@ impl<R: Rule> Optim<R> {
 /// Parameters that one call steps.
 struct Batch {
     key: BatchKey,
-    /// The numbers of the entries, and their gradients.
-    members: Vec<(usize, Tensor)>,
+    members: Vec<Member>,
+}
+
+struct Member {
+    /// That of its entry.
+    number: usize,
+    gradient: Tensor,
+    /// What its entry has not got yet.
+    new_state: BTreeMap<&'static str, Tensor>,
 }
 
 #[derive(PartialEq)]
@@ -432,22 +471,41 @@ impl<R: Rule> Optimizer for Optim<R> {
         Optim::f_step(self)
     }
 
-    fn parameters(&self) -> Vec<Tensor> {
-        self.entries.iter().map(|entry| entry.variable.shallow_clone()).collect()
+    fn parameters(&mut self) -> Result<Vec<Tensor>> {
+        self.follow()?;
+        Ok(self.entries.iter().map(|entry| entry.variable.shallow_clone()).collect())
     }
 }
 
-/// The variables of a `VarStore` that are made to be trained, frozen ones too, in the order of their making.
-pub(crate) fn named_parameters(vs: &nn::VarStore) -> Result<Vec<(String, Tensor)>> {
-    let mut names = HashMap::new();
-    for (name, variable) in vs.variables() {
-        names.insert(ffi::identity(lend(&variable))?, name);
+/// A variable that is made to be trained.
+struct Parameter {
+    identity: usize,
+    name: String,
+    variable: Tensor,
+    group: usize,
+}
+
+/// All of them, frozen ones too, in the order of their making. One that has several names has the first in the alphabet.
+fn named(variables: &Variables) -> Result<Vec<Parameter>> {
+    let mut names: HashMap<usize, &String> = HashMap::new();
+    for (name, variable) in &variables.named_variables {
+        let least = names.entry(ffi::identity(lend(variable))?).or_insert(name);
+        *least = (*least).min(name);
     }
-    let mut named = Vec::new();
-    for variable in vs.trainable_variables() {
-        if let Some(name) = names.get(&ffi::identity(lend(&variable))?) {
-            named.push((name.clone(), variable));
+    let mut parameters = Vec::new();
+    for variable in &variables.trainable_variables {
+        let identity = ffi::identity(lend(&variable.tensor))?;
+        // Removed: the second of several names finds none, nor does what somebody has put there by hand.
+        if let Some(name) = names.remove(&identity) {
+            let (name, group) = (name.clone(), variable.group);
+            parameters.push(Parameter { identity, name, variable: variable.tensor.shallow_clone(), group });
         }
     }
-    Ok(named)
+    Ok(parameters)
+}
+
+/// Those of a `VarStore`, with their names.
+pub(crate) fn named_parameters(vs: &nn::VarStore) -> Result<Vec<(String, Tensor)>> {
+    let variables = vs.variables_.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(named(&variables)?.into_iter().map(|parameter| (parameter.name, parameter.variable)).collect())
 }

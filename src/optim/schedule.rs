@@ -46,7 +46,6 @@ impl Schedule for MultiStep {
     }
 }
 
-/// One product after the other, as repeated decays are.
 fn power(gamma: f64, times: u64) -> f64 {
     gamma.powi(times.min(i32::MAX as u64) as i32)
 }
@@ -70,7 +69,8 @@ fn anneal(from: f64, to: f64, share: f64) -> f64 {
     to + (from - to) * (1.0 + (PI * share.clamp(0.0, 1.0)).cos()) / 2.0
 }
 
-/// Up by half a cosine, and down by another (`OneCycleLR` with its defaults): the rate is the largest.
+/// Up by half a cosine, and down by another (`OneCycleLR` with its defaults but for `cycle_momentum`, which is off): the rate is the
+/// largest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OneCycle {
     /// All steps.

@@ -41,12 +41,12 @@ fn those_of_a_residual_network_are_its_layers() {
     let bn = nn::batch_norm2d(&block / "bn", 3, Default::default());
     let fc = nn::linear(vs.root() / "fc", 3, 2, Default::default());
     let normalizer = BlockNormalizer::new(&vs, BngConfig::default()).unwrap();
-    assert_eq!(names(&normalizer), ["block1.bn 2", "block1.conv 1", "fc 2"]);
+    assert_eq!(names(&normalizer), ["block1.conv 1", "block1.bn 2", "fc 2"]);
     let images = input(&[4, 3, 6, 6]);
     let features = (bn.forward_t(&conv.forward(&images), true) + images).relu();
     let loss = fc.forward(&features.mean_dim([2i64, 3].as_slice(), false, Kind::Float)).square().sum(Kind::Float);
     loss.backward();
-    let before = [norm(&[bn.ws.as_ref().unwrap(), bn.bs.as_ref().unwrap()]), norm(&[&conv.ws])];
+    let before = [norm(&[&conv.ws]), norm(&[bn.ws.as_ref().unwrap(), bn.bs.as_ref().unwrap()])];
     normalizer.normalize();
     let parameters = vs.trainable_variables();
     assert!((norm(&parameters.iter().collect::<Vec<_>>()) - 3f64.sqrt()).abs() < 1e-5);
@@ -174,6 +174,51 @@ fn blocks_of_ones_own() {
     normalizer.normalize();
     assert!((norm(&[&fc1.ws, fc1.bs.as_ref().unwrap(), &fc2.ws, fc2.bs.as_ref().unwrap()]) - 1.0).abs() < 1e-6);
     assert_same_bits(&head.ws.grad(), &before, "what is in no block");
+}
+
+/// Two stores, and two layers of one path.
+#[test]
+fn layers_of_one_path_are_blocks_of_their_own() {
+    let stores = [(); 2].map(|()| nn::VarStore::new(Device::Cpu));
+    for (blocks, expected) in [
+        (Blocks::PerLayer, &["fc 2", "fc__1 2", "fc__2 2"][..]),
+        (
+            Blocks::PerParameter,
+            &["fc.weight 1", "fc.bias 1", "fc__1.weight 1", "fc__1.bias 1", "fc__2.weight 1", "fc__2.bias 1"],
+        ),
+    ] {
+        let bng = Bng::new(Plain, BngConfig { blocks, ..Default::default() }).unwrap();
+        for store in [0, 1, 1] {
+            let _ = bng.linear(stores[store].root() / "fc", 4, 4, Default::default());
+        }
+        assert_eq!(names(bng.normalizer()), expected);
+    }
+}
+
+/// The memory of the norms stays where it is, for a captured graph.
+#[test]
+fn settings_and_the_memory_of_norms_stay() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let fc = nn::linear(vs.root() / "fc", 4, 4, Default::default());
+    let head = nn::linear(vs.root() / "head", 4, 2, Default::default());
+    let config = BngConfig { normalization: Normalization::Clip { threshold: 2.0 }, blocks: Blocks::PerParameter };
+    let normalizer = BlockNormalizer::new(&vs, config).unwrap();
+    assert_eq!(normalizer.config(), config);
+    let run = |layers: &[&nn::Linear]| {
+        layers.iter().for_each(|layer| layer.forward(&input(&[3, 4])).square().sum(Kind::Float).backward());
+        normalizer.normalize();
+        normalizer.norms().unwrap()
+    };
+    let first = run(&[&fc]);
+    assert_eq!(run(&[&head]).len(), 4);
+    assert_eq!(first.len(), 2);
+    // What has no gradient any more, as after a zero_grad: the norms are those of the layer alone again.
+    let mut optimizer = nn::Sgd::default().build(&vs, 0.0).unwrap();
+    optimizer.zero_grad();
+    assert_eq!(run(&[&fc]).iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["fc.bias", "fc.weight"]);
+    optimizer.zero_grad();
+    normalizer.normalize();
+    assert!(normalizer.norms().unwrap().is_empty());
 }
 
 /// A graph with a history of its own, and one after which an error changes nothing.

@@ -10,6 +10,7 @@ mod state;
 
 use tch::nn;
 use tch::{Device, Kind, Tensor};
+use tch_svgd::Error;
 use tch_svgd::optim::{AdaGrad, Adam, AdamW, Optim, RmsProp, Rule, Sgd};
 
 /// A `VarStore` with one variable of these values.
@@ -55,7 +56,7 @@ fn adamw() -> AdamW {
     AdamW { weight_decay: 0.1, ..Default::default() }
 }
 fn adagrad() -> AdaGrad {
-    AdaGrad { lr_decay: 0.01, eps: 1e-3, weight_decay: 0.01, initial_accumulator_value: 0.2 }
+    AdaGrad { lr_decay: 0.01, eps: 1e-3, weight_decay: 0.01, initial_accumulator_value: 0.25 }
 }
 fn rmsprop() -> RmsProp {
     RmsProp { alpha: 0.9, eps: 1e-3, momentum: 0.5, weight_decay: 0.01, centered: true, ..Default::default() }

@@ -3,7 +3,6 @@
 use super::*;
 use crate::common::*;
 use tch::nn::{Module, OptimizerConfig};
-use tch_svgd::Error;
 
 const START: [f64; 5] = [-1.0, -0.5, 0.0, 0.5, 1.0];
 const RATE: f64 = 0.05;
@@ -133,9 +132,11 @@ fn fifty_steps_are_those_of_torch() {
         ("amsgrad", after(Adam { amsgrad: true, ..Default::default() }, Kind::Double, 50),
             symmetric(-0.042204083548347225, 0.016576005602105353)),
         ("adamw", after(adamw(), Kind::Double, 50), symmetric(-0.04548577361819845, 0.017918311911296326)),
-        ("adagrad", after(adagrad(), Kind::Double, 50), symmetric(-0.4484804782225754, -0.0855992743768337)),
-        ("rmsprop", after(rmsprop(), Kind::Double, 50), symmetric(1.72942884327077e-08, -4.824240756013208e-07)),
-        ("plain rmsprop", after(RmsProp::default(), Kind::Double, 50), symmetric(-2.8901106399231604e-65, 3.5007046965162533e-25)),
+        ("adagrad", after(adagrad(), Kind::Double, 50), symmetric(-0.4492801630112183, -0.0860775222544117)),
+        // After five, which are not at the end yet.
+        ("rmsprop", after(rmsprop(), Kind::Double, 5), symmetric(-0.03204163894147749, 0.08441902571823671)),
+        ("plain rmsprop", after(RmsProp { alpha: 0.9, ..Default::default() }, Kind::Double, 5),
+            symmetric(-0.45499499509637786, -0.08155749719071703)),
     ];
     for (name, got, expected) in cases {
         assert_near(&got, &expected, 1e-7, name);
@@ -179,6 +180,77 @@ fn weights_of_every_kind_are_trained<R: Rule>(rule: R) {
     }
 }
 
+/// A step of half precision is that of Float, rounded: of every size, since kernels have vectors and rests; and where the gradient is
+/// zero, though ε may be zero in Half.
+fn a_step_of_half_precision_is_rounded_once<R: Rule>(rule: R) {
+    for kind in [Kind::Half, Kind::BFloat16] {
+        for size in [1, 8, 31, 32, 33, 64, 100] {
+            let stepped = |kind: Kind, start: &Tensor| {
+                let vs = nn::VarStore::new(Device::Cpu);
+                let w = vs.root().add("w", start.to_kind(kind).copy(), true);
+                let mut optimizer = rule.build(&vs, 0.125).unwrap();
+                // The gradient is the start itself.
+                optimizer.backward_step(&(&w * start.to_kind(kind)).sum(Kind::Float));
+                let state: Vec<_> = rule.state().iter().map(|name| optimizer.state("w", name).unwrap()).collect();
+                (w.detach(), state)
+            };
+            let start = random(size, &[size], kind).to_kind(Kind::Float);
+            let _ = start.get(0).zero_();
+            let ((got, state), (expected, expected_state)) = (stepped(kind, &start), stepped(Kind::Float, &start));
+            assert_same_bits(&got, &expected.to_kind(kind), &format!("{kind:?}, {size} weights"));
+            for (got, expected) in state.iter().zip(&expected_state) {
+                assert_same_bits(got, &expected.to_kind(got.kind()), &format!("state in {kind:?}"));
+            }
+        }
+    }
+}
+
+/// Weights in every order of memory, which may change between steps.
+fn the_order_of_memory_is_of_no_consequence<R: Rule>(rule: R) {
+    let start = noise(1, &[4, 3, 5, 2], Kind::Float);
+    let with_gaps = || {
+        let wide = Tensor::zeros([4, 3, 5, 4], (Kind::Float, Device::Cpu));
+        let mut every_other = wide.slice(3, 0, 4, 2);
+        every_other.copy_(&start);
+        every_other
+    };
+    let trained = |first: Tensor, then: Option<fn(&Tensor) -> Tensor>| {
+        let vs = nn::VarStore::new(Device::Cpu);
+        let mut w = vs.root().add("w", first, true);
+        let mut optimizer = rule.build(&vs, 0.05).unwrap();
+        for step in 0..4 {
+            if let Some(then) = then.filter(|_| step == 2) {
+                let data = then(&w.detach());
+                w.set_data(&data);
+                optimizer.zero_grad();
+            }
+            optimizer.backward_step(&(w.square() * noise(7, &[4, 3, 5, 2], Kind::Float)).sum(Kind::Float));
+        }
+        w.detach().contiguous()
+    };
+    let expected = trained(start.copy(), None);
+    for (what, got) in [
+        ("channels_last", trained(channels_last(&start), None)),
+        ("gaps", trained(with_gaps(), None)),
+        ("channels_last later", trained(start.copy(), Some(channels_last))),
+        ("contiguous later", trained(channels_last(&start), Some(Tensor::contiguous))),
+    ] {
+        assert!(got.allclose(&expected, 1e-5, 1e-6, false), "{what}: {:?}", (got - &expected).abs().max());
+    }
+}
+
+/// No elements, and no dimensions.
+fn weights_without_elements_or_dimensions<R: Rule>(rule: R) {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let (none, scalar) = (vs.root().ones("none", &[0, 3]), vs.root().ones("scalar", &[]));
+    let mut optimizer = rule.build(&vs, 0.1).unwrap();
+    (0..2).for_each(|_| optimizer.backward_step(&(none.sum(Kind::Float) + scalar.square())));
+    assert!(values(&scalar)[0] < 1.0 && none.size() == [0, 3]);
+    let folder = tempfile::tempdir().unwrap();
+    optimizer.save(folder.path().join("state")).unwrap();
+    optimizer.load(folder.path().join("state")).unwrap();
+}
+
 /// A graph that has saved a weight does not go on with another.
 fn a_step_changes_the_version_of_the_weights<R: Rule>(rule: R) {
     let (vs, w) = variable(&START, Kind::Float);
@@ -188,7 +260,13 @@ fn a_step_changes_the_version_of_the_weights<R: Rule>(rule: R) {
     assert!(before.f_backward().is_err());
 }
 
-for_every_rule!(weights_of_every_kind_are_trained, a_step_changes_the_version_of_the_weights);
+for_every_rule!(
+    weights_of_every_kind_are_trained,
+    a_step_of_half_precision_is_rounded_once,
+    the_order_of_memory_is_of_no_consequence,
+    weights_without_elements_or_dimensions,
+    a_step_changes_the_version_of_the_weights
+);
 
 #[test]
 fn groups_have_rates_and_settings_of_their_own() {
@@ -251,6 +329,44 @@ fn variables_that_are_made_later_are_taken_along() {
     assert!(!same_bits(&late.ws, &before) && optimizer.settings(2).unwrap() == (sgd(), 0.02));
 }
 
+/// Tied: one variable, with one state.
+#[test]
+fn a_variable_of_two_names_is_stepped_once() {
+    let (vs, w) = variable(&START, Kind::Float);
+    let _ = vs.root().add("a", w.shallow_clone(), true);
+    let mut optimizer = Sgd::default().build(&vs, RATE).unwrap();
+    optimizer.backward_step(&w.sum(Kind::Float));
+    assert_near(&values(&w), &START.map(|w| w - RATE), 1e-6, "one step");
+    let mut momentum = sgd().build(&vs, RATE).unwrap();
+    momentum.backward_step(&w.sum(Kind::Float));
+    assert!(momentum.state("a", "momentum_buffer").is_some() && momentum.state("w", "momentum_buffer").is_none());
+}
+
+#[test]
+fn variables_that_another_store_has_taken_are_still_stepped() {
+    let (vs, w) = variable(&START, Kind::Float);
+    let mut optimizer = Sgd::default().build(&vs, RATE).unwrap();
+    let merged = nn::VarStore::merge(vec![(vs, Some("part"))]).unwrap();
+    optimizer.backward_step(&w.sum(Kind::Float));
+    let stepped = merged.variables().into_values().next().unwrap();
+    assert_near(&values(&stepped), &START.map(|w| w - RATE), 1e-6, "a step");
+}
+
+/// What is dense is not stepped where something else is sparse, and has its first step afterwards.
+#[test]
+fn a_step_that_is_refused_changes_nothing() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let (w, table) = (vs.root().ones("w", &[3]), vs.root().set_group(1).ones("table", &[5, 3]));
+    let mut optimizer = sgd().build(&vs, 0.1).unwrap();
+    let rows = Tensor::embedding(&table, &Tensor::from_slice(&[1i64, 2]), -1, false, true);
+    let loss = (rows.sum_dim_intlist([0i64].as_slice(), false, Kind::Float) * &w).sum(Kind::Float);
+    assert!(optimizer.f_backward_step(&loss).is_err());
+    assert!(values(&w) == [1.0; 3] && optimizer.state("w", "momentum_buffer").is_none());
+    optimizer.backward_step(&w.sum(Kind::Float));
+    // The first has no dampening, which a second would have.
+    assert_near(&values(&optimizer.state("w", "momentum_buffer").unwrap()), &[1.01; 3], 1e-6, "the first step");
+}
+
 #[test]
 fn bad_settings_and_gradients_are_errors() {
     let vs = nn::VarStore::new(Device::Cpu);
@@ -279,7 +395,7 @@ fn bad_settings_and_gradients_are_errors() {
     let rows = Tensor::embedding(&table, &Tensor::from_slice(&[1i64, 2]), -1, false, true);
     let error = optimizer.f_backward_step(&rows.square().sum(Kind::Float)).unwrap_err();
     assert!(
-        matches!(error, Error::Unsupported(_)) && error.to_string().contains("Adam: argument 'gradient'"),
+        matches!(error, Error::Unsupported(_)) && error.to_string().contains("Adam: gradient of 'table'"),
         "{error}"
     );
     assert_same_bits(&table, &before, "after an error");

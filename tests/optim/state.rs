@@ -4,7 +4,6 @@ use super::*;
 use crate::common::*;
 use std::fs;
 use tch::nn::Module;
-use tch_svgd::Error;
 
 fn step<R: Rule>(net: &nn::Sequential, optimizer: &mut Optim<R>, number: i64) {
     let kind = Kind::Float;
@@ -112,7 +111,8 @@ fn the_state_follows_the_kind_of_the_weights<R: Rule>(rule: R) {
     let (mut vs, net, mut loaded) = model(rule, Kind::Double);
     loaded.load(&path).unwrap();
     let name = rule.state().into_iter().last().unwrap();
-    assert_eq!(loaded.state("body.weight", name).unwrap().kind(), Kind::Double);
+    let state = loaded.state("body.weight", name).unwrap();
+    assert_same_bits(&state, &optimizer.state("body.weight", name).unwrap().to_kind(Kind::Double), name);
     vs.set_kind(Kind::Float);
     step(&net, &mut loaded, 1);
     assert_eq!(loaded.state("body.weight", name).unwrap().kind(), Kind::Float);
