@@ -7,7 +7,8 @@ use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
-use tch_svgd::{CudaGraph, Error, Svgd, SvgdConfig, SvgdLinear, autocast};
+use tch_svgd::optim::{Adam, Rule};
+use tch_svgd::{BlockNormalizer, BngConfig, CudaGraph, Error, Svgd, SvgdConfig, SvgdLinear, autocast};
 
 /// The device of the tests that need one, for one test at a time; none where there is none or the build is without the
 /// feature `cuda`.
@@ -155,6 +156,33 @@ fn replays_are_the_steps_that_they_were_captured_from() {
         }
         assert_same_state(&captured, &eager, &format!("{what} after the graph"));
     }
+}
+
+/// Normalized gradients and Adam, whose count and rate are on the device: the rate that was set last is that of a replay.
+#[test]
+fn optimizers_and_normalizers_are_replayed_at_the_rate_that_is_set() {
+    let Some((device, _guard)) = gpu() else { return };
+    let train = |captured: bool| {
+        let vs = nn::VarStore::new(device);
+        let fc = seeded(1, || nn::linear(vs.root() / "fc", 8, 4, Default::default()));
+        let normalizer = BlockNormalizer::new(&vs, BngConfig::default()).unwrap();
+        let mut optimizer = Adam::default().build(&vs, 1e-2).unwrap();
+        let xs = noise(2, &[16, 8], Kind::Float).to_device(device);
+        let mut step = |lr: f64, graph: Option<&CudaGraph>| {
+            optimizer.set_lr(lr);
+            match graph {
+                Some(graph) => graph.replay().unwrap(),
+                None => normalizer.backward_step(&mut optimizer, &fc.forward(&xs).square().mean(None)),
+            }
+        };
+        (0..3).for_each(|_| step(1e-2, None));
+        let graph = captured.then(|| CudaGraph::capture(device, || step(1e-2, None)).unwrap().0);
+        [1e-2, 1e-3, 1e-4].into_iter().for_each(|lr| step(lr, graph.as_ref()));
+        (fc.ws.detach(), normalizer.norms().unwrap())
+    };
+    let ((eager, norms), (replayed, replayed_norms)) = (train(false), train(true));
+    assert!(replayed.allclose(&eager, 1e-4, 1e-6, false), "by {:?}", (&replayed - &eager).abs().max());
+    assert!((norms[0].1 / replayed_norms[0].1 - 1.0).abs() < 1e-3, "{norms:?} {replayed_norms:?}");
 }
 
 #[test]

@@ -122,10 +122,13 @@ impl<R: Rule> Group<R> {
                 R::NAME
             )));
         }
-        for rate in &mut self.on_devices {
-            let _ = rate.f_fill_(lr)?;
+        // The same again is nothing to do: in the capture of a graph it would be done at every replay.
+        if lr != self.lr {
+            for rate in &mut self.on_devices {
+                let _ = rate.f_fill_(lr)?;
+            }
+            self.lr = lr;
         }
-        self.lr = lr;
         Ok(())
     }
 

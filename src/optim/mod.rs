@@ -151,7 +151,7 @@ impl<R: Rule> Optim<R> {
         self.groups[&0].lr
     }
 
-    /// Sets the learning rate of all groups.
+    /// Sets the learning rate of all groups. Outside of a capture: within, every replay would set it.
     ///
     /// # Panics
     /// Where [`f_set_lr`](Self::f_set_lr) returns an error.

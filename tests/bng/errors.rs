@@ -3,28 +3,7 @@
 use crate::common::*;
 use tch::{Device, Kind, Tensor, nn};
 use tch_svgd::functional::bng::normalize;
-use tch_svgd::{BlockNormalizer, Bng, BngConfig, Error, Normalization, Plain, Result};
-
-fn check<T>(result: Result<T>, is: fn(&Error) -> bool, words: &[&str]) {
-    let error = result.err().expect("an error");
-    let text = error.to_string();
-    assert!(is(&error), "{error:?}");
-    for word in words {
-        assert!(text.contains(word), "'{word}' is not in: {text}");
-    }
-}
-fn is_shape(error: &Error) -> bool {
-    matches!(error, Error::Shape(_))
-}
-fn is_config(error: &Error) -> bool {
-    matches!(error, Error::Config(_))
-}
-fn is_kind(error: &Error) -> bool {
-    matches!(error, Error::Kind(_))
-}
-fn is_unsupported(error: &Error) -> bool {
-    matches!(error, Error::Unsupported(_))
-}
+use tch_svgd::{BlockNormalizer, Bng, BngConfig, Normalization, Plain};
 
 #[test]
 fn of_arguments() {

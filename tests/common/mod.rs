@@ -5,6 +5,7 @@ use ndarray::{Array1, Array2, Array4, ArrayD, IxDyn};
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
+use tch_svgd::Error;
 use tch_svgd::functional::{Convolution, Hyperparameters};
 
 /// The devices that a test runs on: the CPU, and CUDA where libtorch sees a device. `TCH_SVGD_REQUIRE_CUDA=1` makes a
@@ -75,6 +76,29 @@ pub fn to_array(tensor: &Tensor) -> ArrayD<f64> {
     let tensor = tensor.detach().to_kind(Kind::Double).contiguous();
     let values = Vec::<f64>::try_from(tensor.view([-1])).unwrap();
     ArrayD::from_shape_vec(IxDyn(&size), values).unwrap()
+}
+
+/// The error of a call, of its class and with these words.
+#[track_caller]
+pub fn check<T>(result: tch_svgd::Result<T>, class: fn(&Error) -> bool, words: &[&str]) {
+    let error = result.err().expect("an error");
+    assert!(class(&error), "{error:?}");
+    for word in words {
+        assert!(error.to_string().contains(word), "{word:?} in: {error}");
+    }
+}
+
+pub fn is_shape(error: &Error) -> bool {
+    matches!(error, Error::Shape(_))
+}
+pub fn is_config(error: &Error) -> bool {
+    matches!(error, Error::Config(_))
+}
+pub fn is_kind(error: &Error) -> bool {
+    matches!(error, Error::Kind(_))
+}
+pub fn is_unsupported(error: &Error) -> bool {
+    matches!(error, Error::Unsupported(_))
 }
 
 /// Whether two tensors have the same shape, kind and bits (NaN equals NaN).

@@ -6,26 +6,7 @@ use tch::nn;
 use tch::{Device, Kind, Tensor};
 use tch_svgd::functional::Convolution;
 use tch_svgd::functional::tso_alra::{Factors, Preconditioning, conv2d, inverse_roots, linear};
-use tch_svgd::{Damping, Error, Result, Switch, TsoAlra, TsoAlraConfig};
-
-#[track_caller]
-fn check<T>(result: Result<T>, kind: fn(&Error) -> bool, words: &[&str]) {
-    let error = result.err().expect("an error");
-    assert!(kind(&error), "{error:?}");
-    for word in words {
-        assert!(error.to_string().contains(word), "{word:?} in: {error}");
-    }
-}
-
-fn is_shape(error: &Error) -> bool {
-    matches!(error, Error::Shape(_))
-}
-fn is_config(error: &Error) -> bool {
-    matches!(error, Error::Config(_))
-}
-fn is_kind(error: &Error) -> bool {
-    matches!(error, Error::Kind(_))
-}
+use tch_svgd::{Damping, Error, Switch, TsoAlra, TsoAlraConfig};
 
 #[test]
 fn of_states_that_do_not_fit() {
