@@ -103,6 +103,8 @@ pub struct Optim<R: Rule> {
 }
 
 const FORMAT: &str = "tch-svgd optimizer 1";
+/// Of a variable in a file, beside its state: the number of its group.
+const GROUP: &str = "group";
 
 impl<R: Rule> Optim<R> {
     fn new(rule: R, vs: &nn::VarStore, lr: f64) -> Result<Self> {
@@ -336,6 +338,7 @@ impl<R: Rule> Optim<R> {
         let mut tensors = BTreeMap::new();
         for entry in &self.entries {
             // Those without state too: the file knows all variables.
+            tensors.insert(entry.key(GROUP), Some(Tensor::from(entry.group as f64)));
             for name in self.groups[&entry.group].rule.state() {
                 tensors.insert(entry.key(name), entry.state.get(name).map(Tensor::shallow_clone));
             }
@@ -363,7 +366,8 @@ impl<R: Rule> Optim<R> {
         let keys = |entry: &Entry| -> Vec<(&'static str, String)> {
             groups[&entry.group].0.state().into_iter().map(|name| (name, entry.key(name))).collect()
         };
-        let known: Vec<_> = self.entries.iter().flat_map(keys).map(|(_, key)| key).collect();
+        let of_groups = self.entries.iter().map(|entry| entry.key(GROUP));
+        let known: Vec<_> = self.entries.iter().flat_map(keys).map(|(_, key)| key).chain(of_groups).collect();
         let stored = file.names();
         let missing: Vec<_> = known.iter().filter(|key| !stored.contains(key.as_str())).collect();
         let unknown: Vec<_> = stored.iter().filter(|stored| !known.iter().any(|key| key == *stored)).collect();
@@ -375,6 +379,15 @@ impl<R: Rule> Optim<R> {
         }
         let mut states = Vec::new();
         for entry in &self.entries {
+            let group = file.tensor(&entry.key(GROUP), &[Kind::Double])?.map(|group| group.double_value(&[]));
+            if group != Some(entry.group as f64) {
+                return Err(file.error(format!(
+                    "variable '{}': expected group {}, got {}; build the model that it was saved from first",
+                    entry.name,
+                    entry.group,
+                    group.unwrap_or(f64::NAN)
+                )));
+            }
             let mut state = BTreeMap::new();
             for (name, key) in keys(entry) {
                 let kinds = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];

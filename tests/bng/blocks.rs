@@ -24,8 +24,8 @@ fn norm(parameters: &[&Tensor]) -> f64 {
 #[test]
 fn those_of_a_perceptron_are_its_layers() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let _ = nn::linear(vs.root() / "hidden", 4, 8, Default::default());
-    let _ = nn::linear(vs.root() / "out", 8, 3, nn::LinearConfig { bias: false, ..Default::default() });
+    let _ = seeded(0, || nn::linear(vs.root() / "hidden", 4, 8, Default::default()));
+    let _ = seeded(0, || nn::linear(vs.root() / "out", 8, 3, nn::LinearConfig { bias: false, ..Default::default() }));
     let normalizer = |blocks| BlockNormalizer::new(&vs, BngConfig { blocks, ..Default::default() }).unwrap();
     assert_eq!(names(&normalizer(Blocks::PerLayer)), ["hidden 2", "out 1"]);
     assert_eq!(names(&normalizer(Blocks::PerParameter)), ["hidden.bias 1", "hidden.weight 1", "out.weight 1"]);
@@ -37,9 +37,9 @@ fn those_of_a_residual_network_are_its_layers() {
     let vs = nn::VarStore::new(Device::Cpu);
     let block = vs.root() / "block1";
     let config = nn::ConvConfig { padding: 1, bias: false, ..Default::default() };
-    let conv = nn::conv2d(&block / "conv", 3, 3, 3, config);
-    let bn = nn::batch_norm2d(&block / "bn", 3, Default::default());
-    let fc = nn::linear(vs.root() / "fc", 3, 2, Default::default());
+    let conv = seeded(0, || nn::conv2d(&block / "conv", 3, 3, 3, config));
+    let bn = seeded(0, || nn::batch_norm2d(&block / "bn", 3, Default::default()));
+    let fc = seeded(0, || nn::linear(vs.root() / "fc", 3, 2, Default::default()));
     let normalizer = BlockNormalizer::new(&vs, BngConfig::default()).unwrap();
     assert_eq!(names(&normalizer), ["block1.conv 1", "block1.bn 2", "fc 2"]);
     let images = input(&[4, 3, 6, 6]);
@@ -59,7 +59,7 @@ fn those_of_a_residual_network_are_its_layers() {
 fn those_of_a_recurrent_network_are_its_layers() {
     let vs = nn::VarStore::new(Device::Cpu);
     let config = nn::RNNConfig { num_layers: 2, ..Default::default() };
-    let lstm = nn::lstm(vs.root() / "lstm", 3, 4, config);
+    let lstm = seeded(0, || nn::lstm(vs.root() / "lstm", 3, 4, config));
     let normalizer = BlockNormalizer::new(&vs, BngConfig::default()).unwrap();
     assert_eq!(names(&normalizer), ["lstm.l0 4", "lstm.l1 4"]);
     // Every layer is used at each of seven steps: their sum is normalized.
@@ -78,8 +78,8 @@ fn those_of_a_recurrent_network_are_its_layers() {
 fn a_layer_that_is_used_twice_is_one_block() {
     let vs = nn::VarStore::new(Device::Cpu);
     let bng = Bng::new(Plain, BngConfig::default()).unwrap();
-    let fc = bng.linear(vs.root() / "fc", 4, 4, Default::default());
-    let other = nn::linear(vs.root() / "other", 4, 4, Default::default());
+    let fc = seeded(0, || bng.linear(vs.root() / "fc", 4, 4, Default::default()));
+    let other = seeded(0, || nn::linear(vs.root() / "other", 4, 4, Default::default()));
     for batch in [3, 5] {
         let loss = fc.forward(&fc.forward(&other.forward(&input(&[batch, 4])))).square().sum(Kind::Float);
         loss.backward();
@@ -131,9 +131,9 @@ fn it_goes_with_the_other_methods() {
 #[test]
 fn what_has_no_gradient_is_as_if_it_were_not_there() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let fc = nn::linear(vs.root() / "fc", 4, 4, Default::default());
-    let head = nn::linear(vs.root() / "head", 4, 2, Default::default());
-    let _unused = nn::linear(vs.root() / "unused", 4, 2, Default::default());
+    let fc = seeded(0, || nn::linear(vs.root() / "fc", 4, 4, Default::default()));
+    let head = seeded(0, || nn::linear(vs.root() / "head", 4, 2, Default::default()));
+    let _unused = seeded(0, || nn::linear(vs.root() / "unused", 4, 2, Default::default()));
     let normalizer = BlockNormalizer::new(&vs, BngConfig::default()).unwrap();
     normalizer.normalize();
     assert!(normalizer.norms().unwrap().is_empty() && normalizer.skipped().unwrap() == 0);
@@ -163,9 +163,9 @@ fn what_has_no_gradient_is_as_if_it_were_not_there() {
 #[test]
 fn blocks_of_ones_own() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let fc1 = nn::linear(vs.root() / "body" / "fc1", 4, 4, Default::default());
-    let fc2 = nn::linear(vs.root() / "body" / "fc2", 4, 4, Default::default());
-    let head = nn::linear(vs.root() / "head", 4, 2, Default::default());
+    let fc1 = seeded(0, || nn::linear(vs.root() / "body" / "fc1", 4, 4, Default::default()));
+    let fc2 = seeded(0, || nn::linear(vs.root() / "body" / "fc2", 4, 4, Default::default()));
+    let head = seeded(0, || nn::linear(vs.root() / "head", 4, 2, Default::default()));
     let body = |name: &str| name.starts_with("body.").then(|| "body".to_owned());
     let normalizer = BlockNormalizer::with_blocks(&vs, Normalization::Unit, body).unwrap();
     let loss = head.forward(&fc2.forward(&fc1.forward(&input(&[3, 4])))).square().sum(Kind::Float);
@@ -189,7 +189,7 @@ fn layers_of_one_path_are_blocks_of_their_own() {
     ] {
         let bng = Bng::new(Plain, BngConfig { blocks, ..Default::default() }).unwrap();
         for store in [0, 1, 1] {
-            let _ = bng.linear(stores[store].root() / "fc", 4, 4, Default::default());
+            let _ = seeded(0, || bng.linear(stores[store].root() / "fc", 4, 4, Default::default()));
         }
         assert_eq!(names(bng.normalizer()), expected);
     }
@@ -199,8 +199,8 @@ fn layers_of_one_path_are_blocks_of_their_own() {
 #[test]
 fn settings_and_the_memory_of_norms_stay() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let fc = nn::linear(vs.root() / "fc", 4, 4, Default::default());
-    let head = nn::linear(vs.root() / "head", 4, 2, Default::default());
+    let fc = seeded(0, || nn::linear(vs.root() / "fc", 4, 4, Default::default()));
+    let head = seeded(0, || nn::linear(vs.root() / "head", 4, 2, Default::default()));
     let config = BngConfig { normalization: Normalization::Clip { threshold: 2.0 }, blocks: Blocks::PerParameter };
     let normalizer = BlockNormalizer::new(&vs, config).unwrap();
     assert_eq!(normalizer.config(), config);
@@ -225,7 +225,7 @@ fn settings_and_the_memory_of_norms_stay() {
 #[test]
 fn backward_step_is_a_step_along_the_normalized_gradient() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let fc = nn::linear(vs.root() / "fc", 4, 3, Default::default());
+    let fc = seeded(0, || nn::linear(vs.root() / "fc", 4, 3, Default::default()));
     let normalizer = BlockNormalizer::new(&vs, BngConfig::default()).unwrap();
     let mut optimizer = nn::Sgd::default().build(&vs, 0.5).unwrap();
     for _ in 0..3 {

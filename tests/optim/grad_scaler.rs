@@ -52,7 +52,7 @@ fn it_goes_with_other_methods() {
     let vs = nn::VarStore::new(Device::Cpu);
     let svgd = Svgd::new(SvgdConfig::default()).unwrap();
     let bng = Bng::new(svgd.clone(), BngConfig::default()).unwrap();
-    let fc = bng.linear(vs.root() / "fc", 4, 3, Default::default());
+    let fc = seeded(0, || bng.linear(vs.root() / "fc", 4, 3, Default::default()));
     let mut optimizer = sgd().build(&vs, 0.0).unwrap();
     let loss = || fc.forward(&noise(1, &[8, 4], Kind::Float)).square().mean(None);
     loss().backward();

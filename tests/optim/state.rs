@@ -59,18 +59,22 @@ fn another_file_is_an_error_and_changes_nothing<R: Rule>(rule: R) {
     let own = fs::read(path("own")).unwrap();
 
     let others = nn::VarStore::new(Device::Cpu);
-    let _ = nn::linear(others.root() / "body", 4, 6, Default::default());
-    let _ = nn::linear((others.root() / "tail").set_group(1), 6, 3, Default::default());
+    let _ = seeded(0, || nn::linear(others.root() / "body", 4, 6, Default::default()));
+    let _ = seeded(0, || nn::linear((others.root() / "tail").set_group(1), 6, 3, Default::default()));
     rule.build(&others, 0.1).unwrap().save(path("other_model")).unwrap();
     let wider = nn::VarStore::new(Device::Cpu);
-    let body = nn::linear(wider.root() / "body", 5, 6, Default::default());
-    let _ = nn::linear((wider.root() / "head").set_group(1), 6, 3, Default::default());
+    let body = seeded(0, || nn::linear(wider.root() / "body", 5, 6, Default::default()));
+    let _ = seeded(0, || nn::linear((wider.root() / "head").set_group(1), 6, 3, Default::default()));
     let mut of_wider = rule.build(&wider, 0.1).unwrap();
     of_wider.backward_step(&body.forward(&noise(1, &[2, 5], Kind::Float)).sum(Kind::Float));
     of_wider.save(path("other_size")).unwrap();
+    let swapped = nn::VarStore::new(Device::Cpu);
+    let _ = seeded(0, || nn::linear((swapped.root() / "body").set_group(1), 4, 6, Default::default()));
+    let _ = seeded(0, || nn::linear(swapped.root() / "head", 6, 3, Default::default()));
+    rule.build(&swapped, 0.1).unwrap().save(path("swapped_groups")).unwrap();
     let one_group = nn::VarStore::new(Device::Cpu);
     for (name, inputs, outputs) in [("body", 4, 6), ("head", 6, 3)] {
-        let _ = nn::linear(one_group.root() / name, inputs, outputs, Default::default());
+        let _ = seeded(0, || nn::linear(one_group.root() / name, inputs, outputs, Default::default()));
     }
     rule.build(&one_group, 0.1).unwrap().save(path("other_groups")).unwrap();
     if R::NAME == "Sgd" {
@@ -88,6 +92,7 @@ fn another_file_is_an_error_and_changes_nothing<R: Rule>(rule: R) {
         ("other_model", "expected the variables of this model"),
         ("other_size", "expected shape"),
         ("other_groups", "expected the parameter groups [0, 1], got [0]"),
+        ("swapped_groups", "expected group"),
         ("other_rule", "build the optimizer that it is of"),
         ("weights.safetensors", "weights are loaded with VarStore::load"),
         ("cut", "save it again"),
@@ -123,6 +128,18 @@ for_every_rule!(
     another_file_is_an_error_and_changes_nothing,
     the_state_follows_the_kind_of_the_weights
 );
+
+/// Which has no tensors of its own to tell the model by.
+#[test]
+fn a_file_without_state_knows_its_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let (_, _, mut optimizer) = model(Sgd::default(), Kind::Float);
+    optimizer.save(&path).unwrap();
+    optimizer.load(&path).unwrap();
+    let (vs, _) = variable(&[1.0], Kind::Float);
+    assert!(matches!(Sgd::default().build(&vs, 0.1).unwrap().load(&path), Err(Error::State { .. })));
+}
 
 #[test]
 fn state_bytes_are_those_of_the_tensors() {
