@@ -217,6 +217,8 @@ fn settings_and_the_memory_of_norms_stay() {
     optimizer.zero_grad();
     assert_eq!(run(&[&fc]).iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["fc.bias", "fc.weight"]);
     optimizer.zero_grad();
+    assert_eq!(run(&[&head]).iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["head.bias", "head.weight"]);
+    optimizer.zero_grad();
     normalizer.normalize();
     assert!(normalizer.norms().unwrap().is_empty());
 }
