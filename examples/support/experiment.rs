@@ -158,6 +158,11 @@ pub const RESNET20_CIFAR10: Experiment = Experiment {
     log_accuracy_unit: 1.0,
 };
 
+/// A rate, and a tenth of it after each decay.
+const fn tenths(rate: f64) -> [f64; 3] {
+    [rate, rate / 10.0, rate / 100.0]
+}
+
 /// TSO-ALRA's (its §5): 164 epochs, with a tenth of the rate from epochs 81 and 122 on; a tenth of the training images is for
 /// validation. SGD's rate is also that of TSO-ALRA, whose steps are as long; the paper's, without grafting, is 1e-2.
 const fn of_tso_alra(
@@ -167,9 +172,6 @@ const fn of_tso_alra(
     sgd: f64,
     error_levels: &'static [f64],
 ) -> Experiment {
-    const fn tenths(rate: f64) -> [f64; 3] {
-        [rate, rate / 10.0, rate / 100.0]
-    }
     Experiment {
         name,
         benchmark,
@@ -224,9 +226,6 @@ pub const TSO_ALEXNET_SVHN: Experiment =
 /// BNG's perceptrons (its §4.1): MNIST in batches of 100, a hundred epochs at one rate. The rates of Adam and AdaGrad are the
 /// paper's; it gives none for momentum.
 const fn of_bng_mlp(name: &'static str) -> Experiment {
-    const fn constant(rate: f64) -> [f64; 3] {
-        [rate; 3]
-    }
     Experiment {
         name,
         benchmark: Benchmark::Mnist,
@@ -241,14 +240,14 @@ const fn of_bng_mlp(name: &'static str) -> Experiment {
         scale: 0.1,
         eval_every: 600,
         rates: Rates {
-            sgd: constant(0.1),
-            momentum: constant(0.01),
-            rmsprop: constant(1e-3),
-            adam: constant(1e-3),
+            sgd: [0.1; 3],
+            momentum: [0.01; 3],
+            rmsprop: [1e-3; 3],
+            adam: [1e-3; 3],
             // Not tried.
-            svgd: constant(0.01),
-            svgd_per_example: constant(0.1),
-            adagrad: constant(0.01),
+            svgd: [0.01; 3],
+            svgd_per_example: [0.1; 3],
+            adagrad: [0.01; 3],
         },
         error_levels: &[50.0, 10.0, 5.0, 3.0],
         paper_errors: None,
@@ -267,9 +266,6 @@ pub const BNG_MLP_18_TORCH: Experiment = of_bng_mlp("bng_mlp18_torch");
 
 /// BNG's ResNets (its §4.2): CIFAR-10, 160 epochs of 390 steps, with a tenth of the rate from epochs 80 and 120 on.
 const fn of_bng_resnet(name: &'static str) -> Experiment {
-    const fn tenths(rate: f64) -> [f64; 3] {
-        [rate, rate / 10.0, rate / 100.0]
-    }
     Experiment {
         name,
         benchmark: Benchmark::Cifar10,

@@ -116,7 +116,7 @@ impl<R: Rule> Group<R> {
     }
 
     pub fn set_lr(&mut self, lr: f64) -> Result<()> {
-        if !((lr as f32).is_finite() && lr >= 0.0) {
+        if !is_rate(lr) {
             return Err(Error::Config(format!(
                 "{}: setting 'lr': expected a finite number >= 0, got {lr}; correct the setting",
                 R::NAME
@@ -155,7 +155,7 @@ impl<R: Rule> Group<R> {
     pub fn parse(text: &str) -> Option<(R, f64)> {
         let mut fields = text.split(", ").map(|field| field.split_once(' '));
         let (lr, value) = fields.next()??;
-        let lr = (lr == "lr").then_some(value)?.parse().ok().filter(|lr: &f64| lr.is_finite() && *lr >= 0.0)?;
+        let lr = (lr == "lr").then_some(value)?.parse().ok().filter(|&lr| is_rate(lr))?;
         let mut rule = R::default();
         for (expected, _) in R::default().fields() {
             let (name, value) = fields.next()??;
@@ -164,4 +164,9 @@ impl<R: Rule> Group<R> {
         }
         fields.next().is_none().then_some((rule, lr))
     }
+}
+
+/// Of a step: on devices it is a Float.
+fn is_rate(lr: f64) -> bool {
+    (lr as f32).is_finite() && lr >= 0.0
 }

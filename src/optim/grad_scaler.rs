@@ -1,4 +1,4 @@
-//! Loss scaling, for gradients of half precision.
+//! Loss scaling, for passes in half precision.
 
 use super::Optimizer;
 use crate::bng::Bng;
