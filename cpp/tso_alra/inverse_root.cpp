@@ -3,6 +3,7 @@
 #include "inverse_root.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
 #include <ATen/ops/_linalg_eigh.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/diagonal.h>
@@ -10,7 +11,6 @@
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/stack.h>
-#include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
@@ -18,6 +18,7 @@
 #include <atomic>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -54,61 +55,50 @@ void check(at::TensorList factors, at::TensorList roots, double eps) {
                eps, "; correct the setting");
 }
 
-// Roots of a batch of matrices, [b, n, n], and which of them are roots: [b].
+// The roots of symmetric matrices [b, n, n], decomposed in this kind; which of them are roots, and which matrices are
+// zero, and have none: [2, b].
 struct Roots {
-  Tensor values, valid;
+  Tensor values, valid_and_zero;
 };
 
-Roots decomposed(const Tensor& factors, at::ScalarType kind, double eps, bool relative) {
-  const auto [values, vectors] = at::_linalg_eigh(factors.to(kind));
-  const auto mean = values.mean(-1, /*keepdim=*/true);
-  // What is below zero, is so by rounding.
-  const auto damped = values.clamp_min(0).add(relative ? mean.mul(eps) : at::full_like(mean, eps));
-  const auto root = at::matmul(vectors.mul(damped.rsqrt().unsqueeze(-2)), vectors.mT()).to(factors.scalar_type());
-  // A mean that is infinite would give a root of zeros.
-  const auto valid = mean.squeeze(-1).gt(0).logical_and_(at::isfinite(mean.squeeze(-1)));
-  return {root, valid.logical_and(at::isfinite(root).flatten(-2).all(-1))};
-}
-
-// In Float and, where there is a matrix that is not zero and has no root, in Double. Some of LAPACK's routines throw
-// where they fail, others give what is no number.
-Roots decomposed_in_float_or_double(const Tensor& factors, double eps, bool relative) {
+Roots roots_of(const Tensor& factors, at::ScalarType kind, double eps, bool relative) {
   const auto is_zero = at::diagonal(factors, 0, -2, -1).eq(0).all(-1);
-  Roots roots{factors, at::zeros_like(is_zero)};
-  for (const auto kind : {factors.scalar_type(), at::kDouble}) {
-    try {
-      const auto found = decomposed(factors, kind, eps, relative);
-      roots.values = at::where(roots.valid.unsqueeze(-1).unsqueeze(-1), roots.values, found.values);
-      roots.valid = roots.valid.logical_or(found.valid);
-    } catch (const c10::LinAlgError&) {
-      // One that cannot be decomposed fails its batch: the others are tried without it.
-      if (factors.size(0) > 1) {
-        std::vector<Tensor> values, valid;
-        for (const auto& factor : factors.split(1)) {
-          auto alone = decomposed_in_float_or_double(factor, eps, relative);
-          values.push_back(std::move(alone.values));
-          valid.push_back(std::move(alone.valid));
-        }
-        return {at::cat(values), at::cat(valid)};
-      }
+  try {
+    // Its check of LAPACK's word is all that waits here for an accelerator; libtorch exports no eigh without one.
+    const auto [values, vectors] = at::_linalg_eigh(factors.to(kind));
+    const auto mean = values.mean(-1, /*keepdim=*/true);
+    // What is below zero, is so by rounding.
+    const auto damped = values.clamp_min(0).add(relative ? mean.mul(eps) : at::full_like(mean, eps));
+    const auto root = at::matmul(vectors.mul(damped.rsqrt().unsqueeze(-2)), vectors.mT()).to(factors.scalar_type());
+    // A mean that is infinite would give a root of zeros. Some of LAPACK's routines give what is no number where they
+    // fail, others say so, and libtorch throws.
+    const auto valid = mean.squeeze(-1).gt(0).logical_and_(at::isfinite(mean.squeeze(-1)));
+    return {root, at::stack({valid.logical_and(at::isfinite(root).flatten(-2).all(-1)), is_zero})};
+  } catch (const c10::LinAlgError&) {
+    if (factors.size(0) == 1) {
+      return {factors, at::stack({at::zeros_like(is_zero), is_zero})};
     }
-    if (roots.valid.logical_or(is_zero).all().item<bool>()) {
-      break;
+    // One that cannot be decomposed fails its batch: the others are tried without it.
+    std::vector<Tensor> values, valid_and_zero;
+    for (const auto& factor : factors.split(1)) {
+      auto alone = roots_of(factor, kind, eps, relative);
+      values.push_back(std::move(alone.values));
+      valid_and_zero.push_back(std::move(alone.valid_and_zero));
     }
+    return {at::cat(values), at::cat(valid_and_zero, 1)};
   }
-  return roots;
 }
 
 // On the CPU a matrix of this size or more is decomposed by itself.
 constexpr int64_t kAlone = 64;
 
-// The matrices in parts that are decomposed at once, the most work first: those of equal size, kind and device, since
-// on an accelerator a call for each would wait for each, and a call for a small one is mostly the call. Large ones on
-// the CPU are alone, and run best on one thread each.
-std::vector<std::vector<size_t>> in_parts(const std::vector<Tensor>& matrices) {
+// The wanted matrices in parts that are decomposed at once, the most work first: those of equal size, kind and device,
+// since on an accelerator a call for each would wait for each, and a call for a small one is mostly the call. Large
+// ones on the CPU are alone, and run best on one thread each.
+std::vector<std::vector<size_t>> in_parts(const std::vector<Tensor>& matrices, const std::vector<size_t>& wanted) {
   std::vector<std::vector<size_t>> parts;
   std::map<std::tuple<int64_t, at::ScalarType, std::string>, std::vector<size_t>> by_size;
-  for (size_t i = 0; i < matrices.size(); ++i) {
+  for (const auto i : wanted) {
     const auto& matrix = matrices[i];
     if (matrix.is_cpu() && matrix.size(0) >= kAlone) {
       parts.push_back({i});
@@ -127,6 +117,55 @@ std::vector<std::vector<size_t>> in_parts(const std::vector<Tensor>& matrices) {
   return parts;
 }
 
+// The roots of those matrices that `wanted` numbers, each in its place of `roots`; returns which of them have none,
+// though they are not zero.
+std::vector<size_t> decompose(const std::vector<Tensor>& matrices, const std::vector<size_t>& wanted, bool in_double,
+                              double eps, bool relative, std::vector<Tensor>& roots) {
+  const auto parts = in_parts(matrices, wanted);
+  std::vector<Roots> found(parts.size());
+  const auto decompose_part = [&](size_t part) {
+    std::vector<Tensor> members;
+    for (const auto i : parts[part]) {
+      members.push_back(matrices[i]);
+    }
+    const auto kind = in_double ? at::kDouble : members[0].scalar_type();
+    found[part] = roots_of(at::stack(members), kind, eps, relative);
+  };
+  if (std::all_of(matrices.begin(), matrices.end(), [](const Tensor& m) { return m.is_cpu(); })) {
+    // Whoever is done takes the next.
+    std::atomic<size_t> next{0};
+    const at::ThreadLocalState of_this_thread;
+    at::parallel_for(0, std::min<int64_t>(at::get_num_threads(), static_cast<int64_t>(parts.size())), 1,
+                     [&](int64_t first, int64_t last) {
+                       const at::ThreadLocalStateGuard as_there(of_this_thread);
+                       for (; first < last; ++first) {
+                         for (auto part = next++; part < parts.size(); part = next++) {
+                           decompose_part(part);
+                         }
+                       }
+                     });
+  } else {
+    for (size_t part = 0; part < parts.size(); ++part) {
+      decompose_part(part);
+    }
+  }
+  std::vector<size_t> failed;
+  for (size_t part = 0; part < parts.size(); ++part) {
+    const auto valid_and_zero = found[part].valid_and_zero.cpu();
+    const auto is = valid_and_zero.accessor<bool, 2>();
+    int64_t at_place = 0;
+    for (const auto i : parts[part]) {
+      if (is[0][at_place]) {
+        roots[i] = found[part].values[at_place];
+      } else if (!is[1][at_place]) {
+        failed.push_back(i);
+      }
+      ++at_place;
+    }
+  }
+  return failed;
+}
+
 // Below autograd, on every device.
 void kernel(at::TensorList factors, at::TensorList roots, double eps, bool relative) {
   check(factors, roots, eps);
@@ -141,49 +180,20 @@ void kernel(at::TensorList factors, at::TensorList roots, double eps, bool relat
       places.push_back(place);
     }
   }
-  const bool on_cpu = std::all_of(matrices.begin(), matrices.end(), [](const Tensor& m) { return m.is_cpu(); });
-  const auto parts = in_parts(matrices);
-  std::vector<Roots> found(parts.size());
-  const auto decompose = [&](size_t part) {
-    std::vector<Tensor> members;
-    for (const auto i : parts[part]) {
-      members.push_back(matrices[i]);
-    }
-    found[part] = decomposed_in_float_or_double(at::stack(members), eps, relative);
-  };
-  if (on_cpu) {
-    // Whoever is done takes the next.
-    std::atomic<size_t> next{0};
-    at::parallel_for(0, std::min<int64_t>(at::get_num_threads(), static_cast<int64_t>(parts.size())), 1,
-                     [&](int64_t begin, int64_t end) {
-                       const hatted::Plainly on_this_thread;
-                       for (; begin < end; ++begin) {
-                         for (auto part = next++; part < parts.size(); part = next++) {
-                           decompose(part);
-                         }
-                       }
-                     });
-  } else {
-    for (size_t part = 0; part < parts.size(); ++part) {
-      decompose(part);
-    }
+  std::vector<size_t> wanted(matrices.size());
+  std::iota(wanted.begin(), wanted.end(), size_t{0});
+  std::vector<Tensor> found(matrices.size());
+  for (const bool in_double : {false, true}) {
+    wanted = decompose(matrices, wanted, in_double, eps, relative, found);
   }
   // What can run out of memory has come before: all roots change, or none.
-  int64_t failed = 0;
-  for (size_t part = 0; part < parts.size(); ++part) {
-    const auto& values = found[part].values;
-    const auto valid = found[part].valid.cpu();
-    for (size_t k = 0; k < parts[part].size(); ++k) {
-      const auto i = parts[part][k];
-      if (valid[k].item<bool>()) {
-        places[i].copy_(values[k]);
-      } else {
-        failed += at::diagonal(matrices[i]).eq(0).all().item<bool>() ? 0 : 1;
-      }
+  for (size_t i = 0; i < places.size(); ++i) {
+    if (found[i].defined()) {
+      places[i].copy_(found[i]);
     }
   }
-  if (failed > 0) {
-    TORCH_WARN(kOp, ": ", failed, " of ", places.size(),
+  if (!wanted.empty()) {
+    TORCH_WARN(kOp, ": ", wanted.size(), " of ", places.size(),
                " matrices could not be decomposed in Float or in Double; their roots stay as they were");
   }
 }
