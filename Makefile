@@ -46,7 +46,7 @@ lint: libtorch
 	cargo fmt --check
 	cargo clippy --all-targets -- --deny warnings
 	clang-format --dry-run --Werror $(CPP)
-	shellcheck -x scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/with-tch scripts/check-cuda .ci/run
+	shellcheck -x scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/texts scripts/with-tch scripts/check-cuda .ci/run
 
 doc: libtorch
 	RUSTDOCFLAGS="--deny warnings" cargo doc --package tch-svgd --no-deps

@@ -11,13 +11,15 @@ use clap::Parser;
 use std::collections::HashSet;
 use std::io::Write;
 use support::data::batches::{Batches, whiten};
-use support::data::{Augmentation, Benchmark, Dataset, Split, digits};
+use support::data::{Augmentation, Benchmark, Dataset, Inputs, Split, digits, text};
 use support::experiment::{self, MLP_MNIST, RESNET20_CIFAR10, VGG_CIFAR10};
 use support::initialise::{initialise, is_batch_norm};
 use support::method::Method;
 use support::models::Model;
+use support::models::language::Language;
 use support::models::mlp::Mlp;
 use support::models::resnet20::{ResNet, ResNet20};
+use support::models::sentences::SentenceNet;
 use support::models::sigmoid_mlp::SigmoidMlp;
 use support::models::small::{SmallAlexNet, SmallVgg};
 use support::models::vgg::Vgg;
@@ -34,9 +36,9 @@ fn numbered(crops: bool, flips: bool) -> Dataset {
     let image = Tensor::cat(&[&pixels, &pixels.flip([2]), &pixels, &pixels.flip([2])], 2).to_kind(Kind::Uint8);
     let labels = Tensor::arange(40, (Kind::Int64, Device::Cpu));
     let images = (image.expand([40, 3, 32, 32], false) + labels.view([40, 1, 1, 1])).to_kind(Kind::Uint8);
-    let split = || Split { images: images.copy(), labels: labels.copy() };
-    let augmentation = Augmentation { crops, flips };
-    Dataset { name: "numbered", classes: 40, augmentation, train: split(), validation: None, test: split() }
+    let split = || Split { inputs: images.copy(), labels: labels.copy() };
+    let inputs = Inputs::Images(Augmentation { crops, flips });
+    Dataset { name: "numbered", classes: 40, inputs, train: split(), validation: None, test: split() }
 }
 
 #[test]
@@ -48,7 +50,7 @@ fn augmentation_is_a_crop_of_the_padded_image_mirrored_where_that_is_allowed() {
         for step in 0..20 {
             let (images, labels) = batches.batch(step);
             for k in 0..40 {
-                let original = data.train.images.i(labels.int64_value(&[k])).unsqueeze(0);
+                let original = data.train.inputs.i(labels.int64_value(&[k])).unsqueeze(0);
                 let padded = original.constant_pad_nd([2, 2, 2, 2]);
                 let candidates = (0..5).flat_map(|dy| (0..5).flat_map(move |dx| [(dy, dx, false), (dy, dx, true)]));
                 let matches: Vec<_> = candidates
@@ -105,7 +107,7 @@ fn a_batch_is_a_function_of_the_seed_and_the_step() {
 
 #[test]
 fn whitening_gives_every_image_mean_0_and_deviation_1() {
-    let whitened = whiten(&numbered(false, false).train.images).view([40, -1]);
+    let whitened = whiten(&numbered(false, false).train.inputs).view([40, -1]);
     assert!(whitened.mean_dim(1i64, false, Kind::Float).abs().max().double_value(&[]) < 1e-5);
     assert!((whitened.std_dim(1i64, false, false) - 1.0).abs().max().double_value(&[]) < 1e-5);
     // An image of one colour has no deviation to divide by.
@@ -121,11 +123,11 @@ fn the_digits_are_split_as_documented_in_the_size_of_what_they_stand_for() {
         (Benchmark::FashionMnist, [1, 28], true),
     ] {
         let data = digits::load(benchmark).unwrap();
-        assert_eq!(data.train.images.size(), [1437, channels, side, side]);
-        assert_eq!(data.test.images.size(), [360, channels, side, side]);
-        assert_eq!(data.augmentation, Augmentation { crops, flips: false });
-        assert_eq!(data.train.images.kind(), Kind::Uint8);
-        assert_eq!(data.train.images.max().int64_value(&[]), 255);
+        assert_eq!(data.train.inputs.size(), [1437, channels, side, side]);
+        assert_eq!(data.test.inputs.size(), [360, channels, side, side]);
+        assert_eq!(data.inputs, Inputs::Images(Augmentation { crops, flips: false }));
+        assert_eq!(data.train.inputs.kind(), Kind::Uint8);
+        assert_eq!(data.train.inputs.max().int64_value(&[]), 255);
         // The first images of the file are a 0, a 1 and a 2.
         assert_eq!((0..3).map(|i| data.train.labels.int64_value(&[i])).collect::<Vec<_>>(), [0, 1, 2]);
     }
@@ -141,10 +143,10 @@ fn svhn_stands_upright_and_its_ten_is_a_zero() {
         std::fs::write(folder.path().join(name), &file).unwrap();
     }
     let data = support::data::load(&DataSource::Folder(folder.path().to_owned()), Benchmark::Svhn).unwrap();
-    assert_eq!(data.test.images.size(), [2, 3, 32, 32]);
+    assert_eq!(data.test.inputs.size(), [2, 3, 32, 32]);
     for [n, c, y, x] in [[0, 0, 1, 0], [0, 0, 0, 1], [1, 2, 30, 4]] {
         let at = y + 32 * x + 1024 * c + 3072 * n;
-        assert_eq!(data.test.images.int64_value(&[n, c, y, x]), at % 253);
+        assert_eq!(data.test.inputs.int64_value(&[n, c, y, x]), at % 253);
     }
     assert_eq!([0, 1].map(|i| data.test.labels.int64_value(&[i])), [0, 3]);
 }
@@ -325,7 +327,7 @@ fn steps_that_a_cuda_graph_replays_train_as_eager_ones_do() {
         let train = |arguments: &[&str]| {
             let folder = tempfile::tempdir().unwrap();
             let options = options(arguments);
-            let mut stepper = Stepper::<Mlp>::new(&MLP_MNIST, kind, 5, &options, 10, device).unwrap();
+            let mut stepper = Stepper::<Mlp>::new(&MLP_MNIST, kind, 5, &options, &data, device).unwrap();
             let mut batches = Batches::new(&data, 32, 5);
             for step in 0..12 {
                 // The rate falls while steps are replayed, and the sum of losses begins anew.
@@ -334,7 +336,7 @@ fn steps_that_a_cuda_graph_replays_train_as_eager_ones_do() {
                     stepper.forget_losses();
                 }
                 let (images, labels) = batches.batch(step);
-                stepper.step(rate, &images, &labels).unwrap();
+                stepper.step(step, rate, &images, &labels).unwrap();
             }
             assert_eq!(stepper.is_captured(), options.cuda_graph);
             stepper.save(folder.path()).unwrap();
@@ -381,8 +383,8 @@ fn check_model<M: Model>(images: [i64; 4], batch_norms: usize, weights: usize, b
     tch::manual_seed(4);
     initialise(&hatted);
     let images = Tensor::randn(images, (Kind::Float, Device::Cpu));
-    assert_eq!(model.forward(&images), hatted_model.forward(&images));
-    assert_eq!(model.forward(&images).size(), [images.size()[0], 10]);
+    assert_eq!(model.forward_t(&images, false), hatted_model.forward_t(&images, false));
+    assert_eq!(model.forward_t(&images, false).size(), [images.size()[0], 10]);
 }
 
 // One test, since all threads draw from one generator.
@@ -391,18 +393,22 @@ fn the_models_are_the_papers_and_start_alike_for_every_optimizer() {
     check_model::<Mlp>([4, 1, 28, 28], 4, 5, 5);
     check_model::<Vgg>([4, 3, 32, 32], 3, 6, 6);
     check_model::<ResNet20>([4, 3, 32, 32], 19, 20, 1);
-    check_small_model::<ResNet<3, false>>([4, 3, 32, 32], 59);
-    check_small_model::<ResNet<5, false>>([4, 3, 32, 32], 95);
-    check_small_model::<SigmoidMlp<6, true>>([4, 1, 28, 28], 14);
-    check_small_model::<SigmoidMlp<18, false>>([4, 1, 28, 28], 38);
-    check_small_model::<SmallVgg<1, 28>>([4, 1, 28, 28], 12);
-    check_small_model::<SmallVgg<3, 32>>([4, 3, 32, 32], 12);
-    check_small_model::<SmallAlexNet<1, 28>>([4, 1, 28, 28], 14);
-    check_small_model::<SmallAlexNet<3, 32>>([4, 3, 32, 32], 14);
+    let images = |channels, side| Tensor::randn([4, channels, side, side], (Kind::Float, Device::Cpu));
+    check_small_model::<ResNet<3, false>>(&images(3, 32), &[4, 10], 59);
+    check_small_model::<ResNet<5, false>>(&images(3, 32), &[4, 10], 95);
+    check_small_model::<SigmoidMlp<6, true>>(&images(1, 28), &[4, 10], 14);
+    check_small_model::<SigmoidMlp<18, false>>(&images(1, 28), &[4, 10], 38);
+    check_small_model::<SmallVgg<1, 28>>(&images(1, 28), &[4, 10], 12);
+    check_small_model::<SmallVgg<3, 32>>(&images(3, 32), &[4, 10], 12);
+    check_small_model::<SmallAlexNet<1, 28>>(&images(1, 28), &[4, 10], 14);
+    check_small_model::<SmallAlexNet<3, 32>>(&images(3, 32), &[4, 10], 14);
+    let words = Tensor::randint(10_000, [4, 40], (Kind::Int64, Device::Cpu));
+    check_small_model::<Language>(&words, &[4, 40, 10], 11);
+    check_small_model::<SentenceNet>(&words, &[4, 10], 9);
 }
 
 /// A seed gives every optimizer the same weights, which are tch's.
-fn check_small_model<M: Model>(images: [i64; 4], variables: usize) {
+fn check_small_model<M: Model>(inputs: &Tensor, logits: &[i64], variables: usize) {
     let build = |kind: OptimizerKind| {
         let vs = nn::VarStore::new(Device::Cpu);
         tch::manual_seed(4);
@@ -415,19 +421,44 @@ fn check_small_model<M: Model>(images: [i64; 4], variables: usize) {
     for (name, variable) in plain.variables() {
         assert_eq!(variable, hatted.variables()[&name], "{name}");
     }
-    let images = Tensor::randn(images, (Kind::Float, Device::Cpu));
-    assert_eq!(model.forward(&images), hatted_model.forward(&images));
-    assert_eq!(model.forward(&images).size(), [4, 10]);
+    assert_eq!(model.forward_t(inputs, false), hatted_model.forward_t(inputs, false));
+    assert_eq!(model.forward_t(inputs, false).size(), logits);
+    let drops = model.forward_t(inputs, true) != model.forward_t(inputs, true);
+    assert_eq!(drops, M::DROPOUT, "{}", M::NAME);
+}
+
+#[test]
+fn words_are_numbered_by_how_often_they_stand() {
+    let text = ["It's the CAT's -- 'the' cat, the end.", "x2, the cat's end"];
+    let expected = ["it's", "the", "cat's", "the", "cat", "the", "end"];
+    assert_eq!(text::words(text[0]).collect::<Vec<_>>(), expected);
+    // the: 4; cat's, end: 2, by the alphabet; then cat, it's, x2. Room for three words.
+    let vocabulary = text::Vocabulary::new(text, 6);
+    let numbers = |line: &str| vocabulary.numbers(line).collect::<Vec<_>>();
+    assert_eq!(numbers("The cat's end: CAT, dog."), [3, 4, 5, text::UNKNOWN, text::UNKNOWN]);
+}
+
+#[test]
+fn a_window_is_labelled_with_the_words_that_follow_and_a_line_is_padded() {
+    let numbers: Vec<i64> = (0..12).collect();
+    let Split { inputs, labels } = text::windows(&numbers, 4);
+    // What fills no window is left out, and so is a window whose last word nothing follows.
+    assert_eq!(inputs, Tensor::from_slice(&[0i64, 1, 2, 3, 4, 5, 6, 7]).view([2, 4]));
+    assert_eq!(labels, inputs + 1);
+    let Split { inputs, labels } = text::padded(&[(vec![5, 6], 1), (vec![7, 8, 9, 10], 0)], 3);
+    assert_eq!(inputs, Tensor::from_slice(&[5, 6, text::PAD, 7, 8, 9]).view([2, 3]));
+    assert_eq!(labels, Tensor::from_slice(&[1i64, 0]));
+    assert_eq!(text::windows(&[], 4).len(), 0);
 }
 
 #[test]
 fn images_are_held_out_once_and_from_the_end() {
     let data = numbered(false, false);
-    let (n, last) = (data.train.len(), data.train.images.get(-1));
+    let (n, last) = (data.train.len(), data.train.inputs.get(-1));
     let data = data.hold_out(0.1);
     let validation = data.validation.as_ref().unwrap();
     assert_eq!((data.train.len(), validation.len()), (n - n / 10, n / 10));
-    assert_eq!(validation.images.get(-1), last);
+    assert_eq!(validation.inputs.get(-1), last);
     assert!(data.describe().contains(&format!(", {} for validation", n / 10)), "{}", data.describe());
     assert!(numbered(false, false).hold_out(0.0).validation.is_none());
 }

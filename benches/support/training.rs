@@ -153,7 +153,7 @@ impl Batch {
 
     /// What a model is trained to lessen.
     pub fn loss(&self, model: &(impl Module + ?Sized)) -> Tensor {
-        model.forward(&self.images).cross_entropy_for_logits(&self.labels)
+        model.forward_t(&self.images, true).cross_entropy_for_logits(&self.labels)
     }
 
     fn new(images: &[i64]) -> Self {

@@ -16,9 +16,9 @@ pub struct Experiment {
     pub steps: usize,
     /// The steps after which the rate falls; all of them where it does not.
     pub decay_at: [usize; 2],
-    /// Images per step.
+    /// Samples per step.
     pub batch_size: usize,
-    /// The most test images in a batch, whose statistics batch norm uses.
+    /// The most test samples in a batch, whose statistics batch norm uses.
     pub test_batch: usize,
     /// The factor of the penalty on the absolute values of kernels, dense weights and biases.
     pub l1: f64,
@@ -302,8 +302,54 @@ pub const BNG_RESNET_44: Experiment = of_bng_resnet("bng_resnet44");
 pub const BNG_RESNET_56: Experiment = of_bng_resnet("bng_resnet56");
 pub const BNG_RESNET_110: Experiment = of_bng_resnet("bng_resnet110");
 
+/// BNG's texts: one rate all along. Those of Adam and AdaGrad are the paper's; it gives none for momentum.
+const fn of_bng_text(
+    name: &'static str,
+    benchmark: Benchmark,
+    batch_size: usize,
+    epoch: usize,
+    epochs: usize,
+    error_levels: &'static [f64],
+) -> Experiment {
+    Experiment {
+        name,
+        benchmark,
+        validation: 0.0,
+        steps: epochs * epoch,
+        decay_at: [epochs * epoch; 2],
+        batch_size,
+        test_batch: 100,
+        l1: 0.0,
+        weight_decay: 0.0,
+        eps_inside_root: false,
+        scale: 0.1,
+        eval_every: epoch,
+        rates: Rates {
+            sgd: [0.1; 3],
+            momentum: [0.01; 3],
+            rmsprop: [1e-3; 3],
+            adam: [1e-3; 3],
+            // Not tried.
+            svgd: [0.1; 3],
+            svgd_per_example: [0.1; 3],
+            adagrad: [0.01; 3],
+        },
+        error_levels,
+        paper_errors: None,
+        log_prefix: None,
+        log_accuracy_unit: 1.0,
+    }
+}
+
+/// Words foretold by an LSTM (§4.4). The paper gives no number of epochs.
+pub const BNG_LANGUAGE: Experiment =
+    of_bng_text("bng_language", Benchmark::KingJames, 100, 184, 40, &[80.0, 75.0, 70.0]);
+/// Sentences for or against a film (§4.5).
+pub const BNG_SENTENCES: Experiment =
+    of_bng_text("bng_sentences", Benchmark::Sentences, 64, 148, 150, &[40.0, 30.0, 25.0]);
+
 /// All of them, in the order of the papers.
-pub const ALL: [&Experiment; 22] = [
+pub const ALL: [&Experiment; 24] = [
     &MLP_MNIST,
     &VGG_CIFAR10,
     &RESNET20_CIFAR10,
@@ -326,6 +372,8 @@ pub const ALL: [&Experiment; 22] = [
     &BNG_RESNET_44,
     &BNG_RESNET_56,
     &BNG_RESNET_110,
+    &BNG_LANGUAGE,
+    &BNG_SENTENCES,
 ];
 
 impl Experiment {

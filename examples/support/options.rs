@@ -13,8 +13,9 @@ use tch::{Cuda, Device};
 #[derive(Parser, Debug, Clone)]
 #[command(version, group(ArgGroup::new("length").args(["epochs", "steps", "paper"])))]
 pub struct Options {
-    /// Images: a folder with the files of MNIST, Fashion-MNIST, CIFAR (binary versions) or SVHN, `digits` (embedded), or `auto`: the data
-    /// set below data/, downloaded if need be, and the digits when that fails.
+    /// A folder with the files of the data set (MNIST, Fashion-MNIST, the binary versions of CIFAR, SVHN, those of
+    /// scripts/texts), `digits` (embedded images), or `auto`: the data set below data/, downloaded if need be, and the
+    /// digits in the place of other images when that fails.
     #[arg(long, value_name = "DIR|digits|auto", default_value = "auto")]
     pub data: DataSource,
 
@@ -22,7 +23,8 @@ pub struct Options {
     #[arg(long = "optimizer", value_delimiter = ',', default_value = "sgd,svgd")]
     pub optimizers: Vec<OptimizerKind>,
 
-    /// Seeds, a run each for every optimizer: of the initial weights, the order of the images and their augmentation.
+    /// Seeds, a run each for every optimizer: of the initial weights, the order of the samples, their augmentation, and
+    /// dropout.
     #[arg(long, value_name = "N|N,N…|FROM..END", visible_alias = "seed", default_value = "0")]
     pub seeds: Seeds,
 
@@ -34,7 +36,7 @@ pub struct Options {
     #[arg(long, value_parser = non_negative, allow_negative_numbers = true)]
     pub scale: Option<f64>,
 
-    /// Passes over the training images [default: 10].
+    /// Passes over the training samples [default: 10].
     #[arg(long)]
     pub epochs: Option<NonZeroU32>,
 
@@ -50,11 +52,11 @@ pub struct Options {
     #[arg(long, value_name = "(0, 1]", requires = "paper", default_value_t = 1.0, value_parser = fraction, allow_negative_numbers = true)]
     pub budget: f64,
 
-    /// Images per step [default: the paper's].
+    /// Samples per step [default: the paper's].
     #[arg(long)]
     pub batch_size: Option<NonZeroUsize>,
 
-    /// Steps between evaluations on the test images [default: an epoch, or the authors' with --paper]; the last step
+    /// Steps between evaluations on the test samples [default: an epoch, or the authors' with --paper]; the last step
     /// always has one.
     #[arg(long)]
     pub eval_every: Option<NonZeroUsize>,
@@ -174,7 +176,7 @@ impl FromStr for Seeds {
     }
 }
 
-/// Where the images come from.
+/// Where the data come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataSource {
     /// The experiment's own data set where it is or can be had, else the digits.

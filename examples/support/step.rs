@@ -1,7 +1,6 @@
 //! One training step, run as it is or replayed as a CUDA graph, and the test.
 
-use super::data::Split;
-use super::data::batches::whiten;
+use super::data::{Dataset, Inputs, Split};
 use super::experiment::Experiment;
 use super::initialise::initialise;
 use super::method::Method;
@@ -28,6 +27,8 @@ pub struct Stepper<M> {
     amp: bool,
     loss_scale: f64,
     test_batch: usize,
+    inputs: Inputs,
+    seed: u64,
     graph: Graph,
 }
 
@@ -38,7 +39,7 @@ enum Graph {
     After(usize),
     Captured {
         graph: CudaGraph,
-        images: Tensor,
+        inputs: Tensor,
         labels: Tensor,
     },
 }
@@ -50,9 +51,16 @@ impl<M: Model> Stepper<M> {
         kind: OptimizerKind,
         seed: u64,
         options: &Options,
-        classes: i64,
+        data: &Dataset,
         device: Device,
     ) -> Result<Self> {
+        let classes = data.classes;
+        ensure!(
+            !(M::DROPOUT && options.cuda_graph),
+            "--cuda-graph: expected a model without dropout, which a captured step would repeat, got the {}; leave the \
+             option away",
+            M::NAME
+        );
         let vs = nn::VarStore::new(device);
         let method = Method::new(kind, options.scale.unwrap_or(experiment.scale), options.loss_scale)?;
         tch::manual_seed(seed as i64);
@@ -72,7 +80,8 @@ impl<M: Model> Stepper<M> {
         let graph = if options.cuda_graph { Graph::After(EAGER_STEPS) } else { Graph::Off };
         let loss_sum = Tensor::zeros([], (Kind::Float, device));
         let (amp, loss_scale, test_batch) = (options.amp, options.loss_scale, experiment.test_batch);
-        Ok(Self { model, vs, method, optimizer, loss_sum, amp, loss_scale, test_batch, graph })
+        let inputs = data.inputs;
+        Ok(Self { model, vs, method, optimizer, loss_sum, amp, loss_scale, test_batch, inputs, seed, graph })
     }
 
     pub fn parameters(&self) -> usize {
@@ -89,23 +98,27 @@ impl<M: Model> Stepper<M> {
         matches!(self.graph, Graph::Captured { .. })
     }
 
-    /// Trains on one batch. Nothing waits for the device, but for the one step that is captured.
-    pub fn step(&mut self, rate: f64, images: &Tensor, labels: &Tensor) -> Result<()> {
+    /// Trains on the batch of this step. Nothing waits for the device, but for the one step that is captured.
+    pub fn step(&mut self, step: usize, rate: f64, inputs: &Tensor, labels: &Tensor) -> Result<()> {
         self.optimizer.set_rate(rate);
-        self.run(images, labels)?;
+        if M::DROPOUT {
+            // A run that goes on from a checkpoint drops what an uninterrupted one does.
+            tch::manual_seed(self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step as u64) as i64);
+        }
+        self.run(inputs, labels)?;
         self.method.step()
     }
 
-    fn run(&mut self, images: &Tensor, labels: &Tensor) -> Result<()> {
+    fn run(&mut self, inputs: &Tensor, labels: &Tensor) -> Result<()> {
         match &mut self.graph {
-            Graph::Off => self.train(images, labels),
-            Graph::After(0) => self.capture(images, labels),
+            Graph::Off => self.train(inputs, labels),
+            Graph::After(0) => self.capture(inputs, labels),
             Graph::After(steps) => {
                 *steps -= 1;
-                self.train(images, labels)
+                self.train(inputs, labels)
             }
-            Graph::Captured { graph, images: static_images, labels: static_labels } => {
-                static_images.copy_(images);
+            Graph::Captured { graph, inputs: static_inputs, labels: static_labels } => {
+                static_inputs.copy_(inputs);
                 static_labels.copy_(labels);
                 Ok(graph.replay()?)
             }
@@ -113,28 +126,28 @@ impl<M: Model> Stepper<M> {
     }
 
     /// Captures a step, which runs nothing, and replays it. Where that is refused the steps go on one by one.
-    fn capture(&mut self, images: &Tensor, labels: &Tensor) -> Result<()> {
+    fn capture(&mut self, inputs: &Tensor, labels: &Tensor) -> Result<()> {
         self.graph = Graph::Off;
         // A replay reads its batch where the captured step did.
-        let (images, labels) = (images.copy(), labels.copy());
-        let captured = CudaGraph::capture(self.vs.device(), || self.train(&images, &labels));
+        let (inputs, labels) = (inputs.copy(), labels.copy());
+        let captured = CudaGraph::capture(self.vs.device(), || self.train(&inputs, &labels));
         match captured {
             Ok((graph, result)) => {
                 result?;
                 graph.replay()?;
-                self.graph = Graph::Captured { graph, images, labels };
+                self.graph = Graph::Captured { graph, inputs, labels };
                 Ok(())
             }
             Err(error) => {
                 eprintln!("--cuda-graph: {error}: the steps go on without a graph");
-                self.train(&images, &labels)
+                self.train(&inputs, &labels)
             }
         }
     }
 
-    fn train(&mut self, images: &Tensor, labels: &Tensor) -> Result<()> {
-        let logits = self.autocast(|| self.model.forward(images))?;
-        let loss = logits.to_kind(Kind::Float).cross_entropy_for_logits(labels);
+    fn train(&mut self, inputs: &Tensor, labels: &Tensor) -> Result<()> {
+        let logits = self.autocast(|| self.model.forward_t(inputs, true))?;
+        let loss = one_by_one(&logits).cross_entropy_for_logits(&labels.flatten(0, -1));
         let scaled = if self.loss_scale == 1.0 { loss.shallow_clone() } else { &loss * self.loss_scale };
         self.optimizer.backward_step(&scaled, self.loss_scale)?;
         self.loss_sum += loss.detach();
@@ -164,21 +177,23 @@ impl<M: Model> Stepper<M> {
         self.method.observe(validation_loss)
     }
 
-    /// The mean cross-entropy, and the share of wrong answers in per cent. Batch norm sees test images in batches of
+    /// The mean cross-entropy, and the share of wrong answers in per cent. Batch norm sees test samples in batches of
     /// equal size, whatever the training batch is.
     pub fn test(&self, test: &Split) -> Result<(f64, f64)> {
         let sums = tch::no_grad(|| -> Result<Tensor> {
             let mut sums = Tensor::zeros([2], (Kind::Double, self.vs.device()));
             let batches = test.len().div_ceil(self.test_batch) as i64;
-            for (images, labels) in test.images.chunk(batches, 0).iter().zip(test.labels.chunk(batches, 0)) {
-                let logits = self.autocast(|| self.model.forward(&whiten(images)))?.to_kind(Kind::Float);
+            for (samples, labels) in test.inputs.chunk(batches, 0).iter().zip(test.labels.chunk(batches, 0)) {
+                let inputs = self.inputs.present(samples);
+                let logits = one_by_one(&self.autocast(|| self.model.forward_t(&inputs, false))?);
+                let labels = labels.flatten(0, -1);
                 let loss = logits.cross_entropy_for_logits(&labels) * labels.numel() as f64;
                 let wrong = logits.argmax(1, false).ne_tensor(&labels).sum(Kind::Float);
                 sums += Tensor::stack(&[loss, wrong], 0);
             }
             Ok(sums)
         })?;
-        let n = test.len() as f64;
+        let n = test.labels.numel() as f64;
         Ok((sums.double_value(&[0]) / n, 100.0 * sums.double_value(&[1]) / n))
     }
 
@@ -201,6 +216,11 @@ impl<M: Model> Stepper<M> {
         self.loss_sum.f_copy_(sum).with_context(|| format!("{}: '{LOSS_SUM}'", path.display()))?;
         self.method.load(folder)
     }
+}
+
+/// The logits of each answer in a row: of each sample, or of each of its words.
+fn one_by_one(logits: &Tensor) -> Tensor {
+    logits.to_kind(Kind::Float).flatten(0, -2)
 }
 
 /// The files of a checkpoint.

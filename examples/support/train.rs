@@ -106,7 +106,7 @@ pub fn train<M: Model>(job: &Job) -> Result<Run> {
     let batches = Batches::new(data, batch_size, job.seed);
     let per_epoch = batches.per_epoch();
     let schedule = Schedule::new(experiment, job.optimizer, options, per_epoch);
-    let mut stepper = Stepper::<M>::new(experiment, job.optimizer, job.seed, options, data.classes, job.device)?;
+    let mut stepper = Stepper::<M>::new(experiment, job.optimizer, job.seed, options, data, job.device)?;
     let mut record = job.record(&batches, &schedule, &stepper)?;
 
     let checkpoints = Checkpoints::open(&job.folder)?;
@@ -140,8 +140,8 @@ pub fn train<M: Model>(job: &Job) -> Result<Run> {
     let ahead = if is_finished(&record) { first } else { schedule.steps };
     let batches = batches.stream(first, ahead);
     let mut since = Instant::now();
-    for (step, (images, labels)) in (first + 1..=ahead).zip(batches) {
-        stepper.step(schedule.rate(step - 1), &images, &labels)?;
+    for (step, (inputs, labels)) in (first + 1..=ahead).zip(batches) {
+        stepper.step(step, schedule.rate(step - 1), &inputs, &labels)?;
 
         let last = step == schedule.steps;
         let interrupted = job.interrupted.load(Ordering::Relaxed);
@@ -198,7 +198,10 @@ pub fn train<M: Model>(job: &Job) -> Result<Run> {
         bar.set_position(step as u64);
         let error = curve.rows().last().map_or("-".to_owned(), |row| format!("{:.2} %", row.test_error));
         let per_second = (step * record.batch_size) as f64 / record.seconds;
-        bar.set_message(format!("loss {train_loss:.3}, test error {error}, {per_second:.0} images/s"));
+        bar.set_message(format!(
+            "loss {train_loss:.3}, test error {error}, {per_second:.0} {}/s",
+            data.inputs.samples()
+        ));
         if record.note.is_some() {
             break;
         }

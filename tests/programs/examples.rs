@@ -419,6 +419,76 @@ fn deep_networks_train_on_normalized_gradients() {
     assert!(refused.contains("[possible values: 6, 12, 18]"), "{refused}");
 }
 
+/// A hundred lines at a time, of which each tenth is for the test: sentences of ten words that repeat.
+fn write_texts(folder: &Path) {
+    let sentence = |at: usize| (at..at + 10).map(|at| format!("word{}", at % 13)).collect::<Vec<_>>().join(" ");
+    let verses: Vec<String> = (0..1_000).map(sentence).collect();
+    std::fs::write(folder.join("verses.txt"), verses.join("\n")).unwrap();
+    let rated = (0..200).map(|at| format!("{at}\t{}\t{}", [-1.5, 0.0, 2.0][at % 3], sentence(at % 3)));
+    std::fs::write(folder.join("movieReviewSnippets_GroundTruth.txt"), rated.collect::<Vec<_>>().join("\r\n")).unwrap();
+}
+
+/// With the dropout that they had had: a run that goes on ends with the bits of one that was not stopped.
+#[test]
+fn texts_are_trained_on_and_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    write_texts(folder.path());
+    for (program, samples) in [
+        ("bng_language", "247 training windows of 40 words, 27 test windows of 40 words"),
+        // 200, without the 67 whose rating is 0.
+        ("bng_sentences", "120 training sentences, 13 test sentences"),
+    ] {
+        let train = |more: &str| {
+            let arguments =
+                format!("--data . --steps 4 --batch-size 8 --checkpoint-every 3 --optimizer adam-ng --out {program}");
+            stdout(&run(training(program, folder.path(), &words(&arguments)).args(words(more))))
+        };
+        let text = train("");
+        assert!(text.contains(samples) && text.contains("final test error"), "{text}");
+        let checkpoints = folder.path().join(program).join("adam-ng-seed0/checkpoints");
+        let weights = || std::fs::read(checkpoints.join("step-000000004/weights.safetensors")).unwrap();
+        let whole = weights();
+        std::fs::remove_dir_all(checkpoints.join("step-000000004")).unwrap();
+        let text = train("--resume");
+        assert!(text.contains("goes on from the checkpoint of step 3"), "{text}");
+        assert!(whole == weights(), "{program}");
+        assert!(folder.path().join(program).join(format!("{program}.svg")).exists());
+    }
+}
+
+#[test]
+fn texts_that_are_missing_or_damaged_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |program: &str, arguments: &str| {
+        run_refused(&mut training(program, folder.path(), &words(&format!("--steps 1 {arguments}"))))
+    };
+    // Nothing stands for a text.
+    for (program, place) in [("bng_language", "data/king-james"), ("bng_sentences", "data/rotten-tomatoes")] {
+        let text = refused(program, "");
+        assert!(text.contains(place) && text.contains("run scripts/texts"), "{text}");
+        let text = refused(program, "--data digits");
+        assert!(text.contains("--data digits: expected the text of"), "{text}");
+        let text = refused(program, "--data .");
+        assert!(text.contains(".txt: cannot be read"), "{text}");
+    }
+    let sentences = folder.path().join("movieReviewSnippets_GroundTruth.txt");
+    for (content, expected) in [
+        ("1\t2.5\tgood\n2\tbad\tbad\n".as_bytes(), "line 2: expected a number, a rating and a sentence"),
+        (b"1\tNaN\tgood\n", "line 1: expected"),
+        (b"1\t2.5 good\n", "line 1: expected"),
+        (b"1\t1\tgood\n", "expected sentences to train on and to test, got 1 and 0"),
+        (b"", "got 0 and 0"),
+        (b"1\t1\tg\xffod\n", "expected text in UTF-8"),
+    ] {
+        std::fs::write(&sentences, content).unwrap();
+        let text = refused("bng_sentences", "--data .");
+        assert!(text.contains("movieReviewSnippets_GroundTruth.txt") && text.contains(expected), "{text}");
+    }
+    write_texts(folder.path());
+    let text = refused("bng_language", "--data . --cuda-graph");
+    assert!(text.contains("--cuda-graph: expected a model without dropout"), "{text}");
+}
+
 fn tso_alra(folder: &Path, arguments: &[&str]) -> Command {
     training("tso_alra", folder, arguments)
 }

@@ -1,6 +1,6 @@
 //! Training batches: each a function of the seed and the step alone, prepared ahead of the training on the CPU.
 
-use super::{Augmentation, Dataset, Split};
+use super::{Augmentation, Dataset, Inputs, Split};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -14,16 +14,21 @@ use tch::{Device, Kind, Tensor};
 /// a run that starts at any step sees what an uninterrupted one sees there, and nothing crosses to a GPU in a step.
 pub struct Batches {
     train: Split,
-    augmentation: Augmentation,
+    inputs: Inputs,
     size: usize,
     seed: u64,
     epoch: Option<Epoch>,
 }
 
-/// What is drawn for an epoch: one Int64 for each image, on the device.
+/// What is drawn for an epoch: Int64s for each sample, on the device.
 struct Epoch {
     number: usize,
     order: Tensor,
+    places: Option<Places>,
+}
+
+/// Where each padded image is cropped, and whether it is mirrored.
+struct Places {
     rows: Tensor,
     columns: Tensor,
     mirrored: Tensor,
@@ -32,10 +37,10 @@ struct Epoch {
 const PAD: i64 = 2;
 
 impl Batches {
-    /// Batches of `size` images, or of all where there are fewer.
+    /// Batches of `size` samples, or of all where there are fewer.
     pub fn new(data: &Dataset, size: usize, seed: u64) -> Self {
-        let train = Split { images: data.train.images.shallow_clone(), labels: data.train.labels.shallow_clone() };
-        Self { size: size.min(train.len()), train, augmentation: data.augmentation, seed, epoch: None }
+        let train = Split { inputs: data.train.inputs.shallow_clone(), labels: data.train.labels.shallow_clone() };
+        Self { size: size.min(train.len()), train, inputs: data.inputs, seed, epoch: None }
     }
 
     pub fn size(&self) -> usize {
@@ -46,8 +51,8 @@ impl Batches {
         self.train.len() / self.size
     }
 
-    /// The batch of a step, counted from 0: images `[n, channels, side, side]` as Float, zero-padded by 2, randomly
-    /// cropped to their size, half of them mirrored, as far as the data set allows, and whitened; and labels `[n]`.
+    /// The batch of a step, counted from 0. Images `[n, channels, side, side]` are Float, zero-padded by 2, randomly
+    /// cropped to their size, half of them mirrored, as far as the data set allows, and whitened; words are as they are.
     pub fn batch(&mut self, step: usize) -> (Tensor, Tensor) {
         let number = step / self.per_epoch();
         if self.epoch.as_ref().is_none_or(|epoch| epoch.number != number) {
@@ -57,35 +62,40 @@ impl Batches {
         let (from, size) = ((step % self.per_epoch() * self.size) as i64, self.size as i64);
         let part = |values: &Tensor| values.narrow(0, from, size);
         let chosen = part(&epoch.order);
-        let mut images = self.train.images.index_select(0, &chosen);
-        if self.augmentation.crops || self.augmentation.flips {
-            images = crop(&images, &part(&epoch.rows), &part(&epoch.columns), &part(&epoch.mirrored));
+        let mut samples = self.train.inputs.index_select(0, &chosen);
+        if let Some(Places { rows, columns, mirrored }) = &epoch.places {
+            samples = crop(&samples, &part(rows), &part(columns), &part(mirrored));
         }
-        (whiten(&images), self.train.labels.index_select(0, &chosen))
+        (self.inputs.present(&samples), self.train.labels.index_select(0, &chosen))
     }
 
     fn draw(&self, number: usize) -> Epoch {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(number as u64);
         let n = self.train.len();
-        let device = self.train.images.device();
+        let device = self.train.inputs.device();
         let mut order: Vec<i64> = (0..n as i64).collect();
         order.shuffle(&mut rng);
         let mut upto = |largest: i64| -> Tensor {
             let values: Vec<i64> = (0..n).map(|_| rng.random_range(0..=largest)).collect();
             Tensor::from_slice(&values).to_device(device)
         };
-        // Without crops every image keeps the place that it has in the padded one.
-        let mut offsets = || if self.augmentation.crops { upto(2 * PAD) } else { upto(0) + PAD };
-        let (rows, columns) = (offsets(), offsets());
-        let mirrored = upto(i64::from(self.augmentation.flips));
-        Epoch { number, order: Tensor::from_slice(&order).to_device(device), rows, columns, mirrored }
+        let places = match self.inputs {
+            Inputs::Images(Augmentation { crops, flips }) if crops || flips => {
+                // Without crops every image keeps the place that it has in the padded one.
+                let mut offsets = || if crops { upto(2 * PAD) } else { upto(0) + PAD };
+                let (rows, columns) = (offsets(), offsets());
+                Some(Places { rows, columns, mirrored: upto(i64::from(flips)) })
+            }
+            _ => None,
+        };
+        Epoch { number, order: Tensor::from_slice(&order).to_device(device), places }
     }
 
     /// The batches from `first` to `end`, on the CPU prepared by a thread of their own. On a GPU the device does the
     /// work in any case, in the order in which it is asked.
     pub fn stream(mut self, first: usize, end: usize) -> Stream {
-        if self.train.images.device() != Device::Cpu {
+        if self.train.inputs.device() != Device::Cpu {
             return Stream::OnDevice { batches: self, steps: first..end };
         }
         let (sender, receiver) = sync_channel(AHEAD);

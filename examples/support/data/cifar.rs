@@ -1,7 +1,7 @@
 //! CIFAR-10 and CIFAR-100: their binary files, and how the former get here.
 
 use super::download::{Unavailable, download as fetch, publish, variable};
-use super::{Augmentation, Dataset, Split};
+use super::{Augmentation, Dataset, Inputs, Split};
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ impl Source {
         Ok(Dataset {
             name: self.name,
             classes: i64::from(self.classes),
-            augmentation: Augmentation { crops: true, flips: true },
+            inputs: Inputs::Images(Augmentation { crops: true, flips: true }),
             train: self.read_files(&train)?,
             validation: None,
             test: self.read_files(&[folder.join(self.test)])?,
@@ -101,7 +101,7 @@ impl Source {
             }
         }
         let images = Tensor::from_data_size(&pixels, &[labels.len() as i64, 3, 32, 32], Kind::Uint8);
-        Ok(Split { images, labels: Tensor::from_slice(&labels) })
+        Ok(Split { inputs: images, labels: Tensor::from_slice(&labels) })
     }
 
     /// Downloads, verifies and unpacks the archive so that `folder` holds the files; the folder appears when all are in it.

@@ -1,7 +1,7 @@
 //! The embedded data set: the UCI optical digits (CC BY 4.0, see examples/data/README.md).
 
-use super::{Augmentation, Benchmark, Dataset, Split};
-use anyhow::{Context, Result, ensure};
+use super::{Augmentation, Benchmark, Dataset, Inputs, Split};
+use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use tch::{Kind, Tensor};
 
@@ -15,6 +15,9 @@ pub fn load(stand_for: Benchmark) -> Result<Dataset> {
     let (channels, side) = match stand_for {
         Benchmark::Mnist | Benchmark::FashionMnist => (1, 28),
         Benchmark::Cifar10 | Benchmark::Cifar100 | Benchmark::Svhn => (3, 32),
+        Benchmark::KingJames | Benchmark::Sentences => {
+            bail!("--data digits: expected the text of {}; leave the option away", stand_for.name())
+        }
     };
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(GzDecoder::new(FILE));
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
@@ -36,11 +39,11 @@ pub fn load(stand_for: Benchmark) -> Result<Dataset> {
         .contiguous();
     let labels = Tensor::from_slice(&labels);
     let split =
-        |from: i64, to: i64| Split { images: images.slice(0, from, to, 1), labels: labels.slice(0, from, to, 1) };
+        |from: i64, to: i64| Split { inputs: images.slice(0, from, to, 1), labels: labels.slice(0, from, to, 1) };
     Ok(Dataset {
         name: "digits",
         classes: 10,
-        augmentation: Augmentation { crops: stand_for != Benchmark::Mnist, flips: false },
+        inputs: Inputs::Images(Augmentation { crops: stand_for != Benchmark::Mnist, flips: false }),
         train: split(0, TRAIN),
         validation: None,
         test: split(TRAIN, n),

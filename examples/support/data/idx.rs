@@ -1,7 +1,7 @@
 //! Data sets in MNIST's IDX files, MNIST and Fashion-MNIST, and how they get here.
 
 use super::download::{Unavailable, download as fetch, publish, variable};
-use super::{Augmentation, Dataset, Split};
+use super::{Augmentation, Dataset, Inputs, Split};
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 use std::fs::File;
@@ -90,14 +90,14 @@ impl Source {
             let size = [images.count as i64, 1, SIDE as i64, SIDE as i64];
             let labels: Vec<i64> = labels.bytes.into_iter().map(i64::from).collect();
             Ok(Split {
-                images: Tensor::from_data_size(&images.bytes, &size, Kind::Uint8),
+                inputs: Tensor::from_data_size(&images.bytes, &size, Kind::Uint8),
                 labels: Tensor::from_slice(&labels),
             })
         };
         Ok(Dataset {
             name: self.name,
             classes: i64::from(CLASSES),
-            augmentation: self.augmentation,
+            inputs: Inputs::Images(self.augmentation),
             train: split("train")?,
             validation: None,
             test: split("t10k")?,

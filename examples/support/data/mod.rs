@@ -1,32 +1,35 @@
-//! Data sets for classification, in memory as bytes: where they come from and what is in them.
+//! Data sets for classification, in memory: images as bytes, texts as numbers of words. Where they come from and what is in them.
 
 pub mod batches;
 mod cifar;
 pub mod digits;
 mod download;
 mod idx;
+pub mod king_james;
+pub mod sentences;
 mod svhn;
+pub mod text;
 
 use super::options::DataSource;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use download::Unavailable;
 use std::path::Path;
 use tch::{Device, Tensor};
 
-/// Images `[n, channels, side, side]` as Uint8, and their labels `[n]` as Int64.
+/// Samples, as [`Inputs`] says, and their labels as Int64: one each, `[n]`, or one for each of its words, `[n, length]`.
 #[derive(Debug)]
 pub struct Split {
-    pub images: Tensor,
+    pub inputs: Tensor,
     pub labels: Tensor,
 }
 
 impl Split {
     pub fn len(&self) -> usize {
-        self.labels.numel()
+        self.labels.size()[0] as usize
     }
 
     fn to_device(&self, device: Device) -> Split {
-        Split { images: self.images.to_device(device), labels: self.labels.to_device(device) }
+        Split { inputs: self.inputs.to_device(device), labels: self.labels.to_device(device) }
     }
 }
 
@@ -39,14 +42,41 @@ pub struct Augmentation {
     pub flips: bool,
 }
 
+/// What the samples of a data set are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inputs {
+    /// Images `[n, channels, side, side]` as Uint8.
+    Images(Augmentation),
+    /// Numbers of words `[n, length]` as Int64, and what a sample is called.
+    Words(&'static str),
+}
+
+impl Inputs {
+    /// Samples as a model gets them: images whitened, words as they are.
+    pub fn present(self, samples: &Tensor) -> Tensor {
+        match self {
+            Inputs::Images(_) => batches::whiten(samples),
+            Inputs::Words(_) => samples.shallow_clone(),
+        }
+    }
+
+    /// What its samples are called.
+    pub fn samples(self) -> &'static str {
+        match self {
+            Inputs::Images(_) => "images",
+            Inputs::Words(samples) => samples,
+        }
+    }
+}
+
 /// A data set for classification.
 #[derive(Debug)]
 pub struct Dataset {
     pub name: &'static str,
     pub classes: i64,
-    pub augmentation: Augmentation,
+    pub inputs: Inputs,
     pub train: Split,
-    /// Training images that are not trained on, where some were [held out](Self::hold_out).
+    /// Training samples that are not trained on, where some were [held out](Self::hold_out).
     pub validation: Option<Split>,
     pub test: Split,
 }
@@ -64,6 +94,10 @@ pub enum Benchmark {
     Cifar100,
     /// 32x32 house numbers in colour, cropped.
     Svhn,
+    /// The words of the King James Bible, each to be told from those before it.
+    KingJames,
+    /// Sentences of film reviews, for or against.
+    Sentences,
 }
 
 impl Benchmark {
@@ -75,6 +109,8 @@ impl Benchmark {
             Benchmark::Cifar10 => cifar::CIFAR10.name,
             Benchmark::Cifar100 => cifar::CIFAR100.name,
             Benchmark::Svhn => svhn::NAME,
+            Benchmark::KingJames => king_james::NAME,
+            Benchmark::Sentences => sentences::NAME,
         }
     }
 
@@ -85,6 +121,8 @@ impl Benchmark {
             Benchmark::Cifar10 => cifar::CIFAR10.folder,
             Benchmark::Cifar100 => cifar::CIFAR100.folder,
             Benchmark::Svhn => svhn::FOLDER,
+            Benchmark::KingJames => king_james::FOLDER,
+            Benchmark::Sentences => sentences::FOLDER,
         }
     }
 
@@ -98,6 +136,8 @@ impl Benchmark {
             Benchmark::Cifar10 => cifar::CIFAR10.read(folder),
             Benchmark::Cifar100 => cifar::CIFAR100.read(folder),
             Benchmark::Svhn => svhn::read(folder),
+            Benchmark::KingJames => king_james::read(folder),
+            Benchmark::Sentences => sentences::read(folder),
         }
     }
 
@@ -116,6 +156,12 @@ impl Benchmark {
             Benchmark::Cifar10 => cifar::CIFAR10.download(folder),
             Benchmark::Cifar100 => cifar::CIFAR100.download(folder),
             Benchmark::Svhn => Ok(Err(Unavailable("give its folder with --data".to_owned()))),
+            // The digits are no text to stand for it.
+            Benchmark::KingJames | Benchmark::Sentences => bail!(
+                "{}: expected its text in {}; run scripts/texts, or give its folder with --data",
+                self.name(),
+                folder.display()
+            ),
         }
     }
 }
@@ -150,8 +196,8 @@ pub fn load(source: &DataSource, benchmark: Benchmark) -> Result<Dataset> {
 impl Dataset {
     pub fn describe(&self) -> String {
         let held_out = self.validation.as_ref().map(|split| format!(", {} for validation", split.len()));
-        let held_out = held_out.unwrap_or_default();
-        format!("{}: {} training images{held_out}, {} test images", self.name, self.train.len(), self.test.len())
+        let (held_out, samples) = (held_out.unwrap_or_default(), self.inputs.samples());
+        format!("{}: {} training {samples}{held_out}, {} test {samples}", self.name, self.train.len(), self.test.len())
     }
 
     pub fn to_device(&self, device: Device) -> Dataset {
@@ -159,13 +205,13 @@ impl Dataset {
         Dataset { train: self.train.to_device(device), validation, test: self.test.to_device(device), ..*self }
     }
 
-    /// Keeps the last of the training images, this share of them, for validation.
+    /// Keeps the last of the training samples, this share of them, for validation.
     pub fn hold_out(mut self, share: f64) -> Dataset {
         let n = self.train.len() as i64;
         let kept = n - (n as f64 * share).round() as i64;
         if kept < n {
             let part = |from, length| Split {
-                images: self.train.images.narrow(0, from, length),
+                inputs: self.train.inputs.narrow(0, from, length),
                 labels: self.train.labels.narrow(0, from, length),
             };
             (self.train, self.validation) = (part(0, kept), Some(part(kept, n - kept)));

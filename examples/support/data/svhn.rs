@@ -1,6 +1,6 @@
 //! SVHN, the cropped digits: two MATLAB files (level 5), each with the images `X`, [32, 32, 3, n], and their labels `y`.
 
-use super::{Augmentation, Dataset, Split};
+use super::{Augmentation, Dataset, Inputs, Split};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::ZlibDecoder;
 use std::io::Read;
@@ -18,7 +18,7 @@ pub fn read(folder: &Path) -> Result<Dataset> {
     Ok(Dataset {
         name: NAME,
         classes: 10,
-        augmentation: Augmentation { crops: true, flips: false },
+        inputs: Inputs::Images(Augmentation { crops: true, flips: false }),
         train: read_file(&folder.join("train_32x32.mat"))?,
         validation: None,
         test: read_file(&folder.join("test_32x32.mat"))?,
@@ -71,7 +71,7 @@ fn parse(bytes: &[u8]) -> Result<Split> {
     // The first axis is the innermost; a digit 0 has the label 10.
     let images = Tensor::from_data_size(&images.values, &[n, 3, SIDE, SIDE], Kind::Uint8).transpose(2, 3).contiguous();
     let labels: Vec<i64> = labels.values.iter().map(|&label| i64::from(label) % 10).collect();
-    Ok(Split { images, labels: Tensor::from_slice(&labels) })
+    Ok(Split { inputs: images, labels: Tensor::from_slice(&labels) })
 }
 
 /// The types of elements.
