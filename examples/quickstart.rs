@@ -19,7 +19,7 @@ fn main() -> Result<()> {
     let model = |xs: &Tensor| fc.forward(&conv.forward(xs).relu().flatten(1, -1));
 
     // Any tch optimizer applies the virtual gradients that backward() leaves.
-    let mut optimizer = nn::Sgd::default().build(&vs, 0.5)?;
+    let mut optimizer = nn::Sgd::default().build(&vs, 0.1)?;
     let images = Tensor::randn([64, 1, 8, 8], (Kind::Float, vs.device()));
     let labels = images.mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float).gt(0.0).to_kind(Kind::Int64);
     for step in 0..50 {

@@ -8,17 +8,17 @@ pub use models::Model;
 pub use models::mlp::Mlp;
 pub use models::resnet20::ResNet20;
 use std::time::{Duration, Instant};
-use tch::nn::{self, Module, OptimizerConfig};
+use tch::nn::{self, ModuleT, OptimizerConfig};
 use tch::{Kind, Tensor};
 use tch_svgd::hatted::Hatted;
 use tch_svgd::{Granularity, Plain, Svgd, SvgdConfig, TsoAlra};
 
-#[path = "../../examples/support/models/mod.rs"]
+#[path = "../../training/src/models/mod.rs"]
 mod models;
 
 /// A model with its optimizer.
 pub struct Trainer {
-    model: Box<dyn Module>,
+    model: Box<dyn ModuleT>,
     optimizer: nn::Optimizer,
     parameters: nn::VarStore,
     svgd: Option<Svgd>,
@@ -80,7 +80,7 @@ impl Trainer {
     }
 
     /// With the paper's rates of the first phase.
-    fn new(method: Method, model: impl Fn(Option<&Svgd>, &nn::Path) -> Box<dyn Module>) -> Self {
+    fn new(method: Method, model: impl Fn(Option<&Svgd>, &nn::Path) -> Box<dyn ModuleT>) -> Self {
         let parameters = nn::VarStore::new(device());
         let svgd = method
             .granularity()
@@ -152,7 +152,7 @@ impl Batch {
     }
 
     /// What a model is trained to lessen.
-    pub fn loss(&self, model: &(impl Module + ?Sized)) -> Tensor {
+    pub fn loss(&self, model: &(impl ModuleT + ?Sized)) -> Tensor {
         model.forward_t(&self.images, true).cross_entropy_for_logits(&self.labels)
     }
 

@@ -247,7 +247,7 @@ fn gpu_suite_runs_with_the_pytorch_that_it_is_packed_for() {
         run_refused(python.arg("--cpu"))
     };
     let manifest = |cuda: &str| {
-        let programs = serde_json::json!({"test": [], "bench": [], "example": [], "library": []});
+        let programs = serde_json::json!({"test": [], "bench": [], "bin": [], "library": []});
         let fields = serde_json::json!({
             "commit": null, "built": "today", "torch": "2.11.0", "cuda": cuda, "programs": programs
         });
@@ -272,7 +272,8 @@ fn gpu_suite_leaves_out_the_tests_that_look_at_the_source() {
     let suite = read(root().join("scripts/gpu-suite"));
     let list = suite.split("TESTS_OF_THE_SOURCE = {").nth(1).unwrap().split('}').next().unwrap();
     let mut programs = 0;
-    for entry in std::fs::read_dir(root().join("tests")).unwrap() {
+    let folders = ["tests", "training/tests"].map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
+    for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
         // A program is a file or a folder with a main.rs, which names the modules that it shares.
         let main = if path.is_dir() { path.join("main.rs") } else { path.clone() };

@@ -40,20 +40,9 @@ pub fn example(name: &str) -> PathBuf {
     target().join(if cfg!(debug_assertions) { "debug" } else { "release" }).join("examples").join(name)
 }
 
-/// A training program in a folder of its own, with a network that leads nowhere.
-pub fn training(program: &str, folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(example(program));
-    command.current_dir(folder).args(arguments);
-    command.env("CIFAR10_URL", "http://127.0.0.1:1/cifar.tar.gz").env("MNIST_URL", "http://127.0.0.1:1/mnist");
-    for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
-        command.env_remove(proxy).env_remove(proxy.to_lowercase());
-    }
-    command
-}
-
-/// The rows of a curve.csv.
-pub fn rows(csv: &str) -> Vec<Vec<f64>> {
-    csv.lines().skip(1).map(|line| line.split(',').map(|cell| cell.parse().unwrap()).collect()).collect()
+/// A program of the package whose test this is: cargo has built it beside.
+pub fn binary(name: &str) -> PathBuf {
+    target().join(if cfg!(debug_assertions) { "debug" } else { "release" }).join(name)
 }
 
 /// The arguments of a command line without quotes.

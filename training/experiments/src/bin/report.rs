@@ -1,0 +1,60 @@
+//! Puts training runs together: tables for the screen and, where it is told, report.md with a figure for every experiment.
+//!
+//!     cargo run --release --bin report -- runs --out runs
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use experiments::report;
+use experiments::run::load_all;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Put training runs together.
+///
+/// The exit status is 0 where all runs are in the report, 1 where some were left out (each with a word) or none was found,
+/// and 2 for a wrong option.
+#[derive(Parser, Debug)]
+#[command(version, after_help = "Example: report runs/mlp_mnist runs/vgg_cifar10 --out runs")]
+struct Arguments {
+    /// Folders that hold runs, at any depth: a run is a folder with run.json and curve.csv.
+    #[arg(required = true, value_name = "RUN_DIR")]
+    runs: Vec<PathBuf>,
+
+    /// A folder with the curves that the authors published, to compare with.
+    #[arg(long, value_name = "CSV_DIR")]
+    reference: Option<PathBuf>,
+
+    /// Folder for report.md and EXPERIMENT.svg [default: none is written].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Report nothing where a run would be left out.
+    #[arg(long)]
+    strict: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let found = load_all(&arguments.runs)?;
+    for reason in &found.left_out {
+        eprintln!("left out: {reason}");
+    }
+    let left_out = found.left_out.len();
+    if arguments.strict && left_out > 0 {
+        bail!("--strict: {left_out} runs would be left out");
+    }
+    let text = report::write(&found.runs, arguments.reference.as_deref(), arguments.out.as_deref())?;
+    // A reader that has seen enough is no failure.
+    let mut stdout = std::io::stdout();
+    let shown = write!(stdout, "{text}").and_then(|()| match &arguments.out {
+        Some(out) => writeln!(stdout, "\nreport and figures: {}", out.display()),
+        None => writeln!(stdout, "\n(no file is written without --out)"),
+    });
+    if let Err(error) = shown
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        return Err(error.into());
+    }
+    Ok(ExitCode::from(if left_out > 0 { 1 } else { 0 }))
+}

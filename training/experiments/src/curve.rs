@@ -1,0 +1,50 @@
+//! curve.csv: what came of a run, a row for each test.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The file in the folder of a run.
+pub const CURVE_FILE: &str = "curve.csv";
+/// Its columns.
+pub const CURVE_COLUMNS: [&str; 6] = ["step", "epoch", "train_loss", "test_loss", "test_error", "seconds"];
+
+/// The state of training at one step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    pub step: usize,
+    pub epoch: f64,
+    /// The mean cross-entropy of the training batches since the row before, without the penalty.
+    pub train_loss: f64,
+    pub test_loss: f64,
+    /// Per cent.
+    pub test_error: f64,
+    /// Of training alone, evaluations left out.
+    pub seconds: f64,
+}
+
+/// Reads a curve.csv.
+pub fn read_curve(path: &Path) -> Result<Vec<Evaluation>> {
+    let text = std::fs::read_to_string(path).context("cannot be read")?;
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let columns = reader.headers()?;
+    ensure!(
+        columns == CURVE_COLUMNS.as_slice(),
+        "expected the columns {}, got '{}'",
+        CURVE_COLUMNS.join(","),
+        columns.iter().collect::<Vec<_>>().join(",")
+    );
+    let mut curve: Vec<Evaluation> = Vec::new();
+    for (number, row) in reader.deserialize().enumerate() {
+        let line = number + 2;
+        let row: Evaluation = row.with_context(|| {
+            let got = text.lines().nth(line - 1).unwrap_or_default();
+            format!("line {line}: expected {}, got '{got}'", CURVE_COLUMNS.join(","))
+        })?;
+        if let Some(last) = curve.last().filter(|last| last.step >= row.step) {
+            bail!("line {line}: expected a step after {}, got {}", last.step, row.step);
+        }
+        curve.push(row);
+    }
+    Ok(curve)
+}

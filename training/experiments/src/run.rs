@@ -1,0 +1,128 @@
+//! Runs as they lie on disk: a folder with run.json and curve.csv, and where to find them.
+
+use crate::curve::{CURVE_FILE, Evaluation, read_curve};
+use crate::record::{RECORD_FILE, Record};
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The folder of its checkpoints in that of a run.
+pub const CHECKPOINTS: &str = "checkpoints";
+
+/// One optimizer with one seed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub record: Record,
+    pub curve: Vec<Evaluation>,
+}
+
+impl Run {
+    /// Reads run.json and curve.csv in `folder`.
+    pub fn load(folder: &Path) -> Result<Run> {
+        let record = Record::load(folder)?;
+        let path = folder.join(CURVE_FILE);
+        let curve = read_curve(&path).with_context(|| path.display().to_string())?;
+        Ok(Run { record, curve })
+    }
+}
+
+/// Whether a folder holds a run, whatever is left of it.
+pub fn is_run(folder: &Path) -> bool {
+    let holds = |path: PathBuf| std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    folder.join(RECORD_FILE).exists() || folder.join(CURVE_FILE).exists() || holds(folder.join(CHECKPOINTS))
+}
+
+/// The runs that were found, and what is wrong with those that are not among them.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub runs: Vec<Run>,
+    pub left_out: Vec<String>,
+}
+
+/// The runs in these folders, at any depth and behind links, in the order of the folders' names. The same folder counts once;
+/// one that cannot be read, has no row, or is a second copy of a run is left out with a word.
+///
+/// # Errors
+/// If one of `folders` cannot be read or holds no run at all.
+pub fn load_all(folders: &[PathBuf]) -> Result<Found> {
+    let (mut found, mut origins, mut seen): (Found, Vec<PathBuf>, _) = Default::default();
+    for folder in folders {
+        let mut paths = Vec::new();
+        walk(folder, &mut BTreeSet::new(), &mut paths, &mut found.left_out)?;
+        ensure!(
+            !paths.is_empty(),
+            "{}: expected a folder with runs, which have {RECORD_FILE} and {CURVE_FILE}, found none",
+            folder.display()
+        );
+        for origin in paths {
+            let canonical = origin.canonicalize().with_context(|| unreadable(&origin))?;
+            if BTreeSet::insert(&mut seen, canonical) {
+                found.add(origin, &mut origins);
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl Found {
+    fn add(&mut self, origin: PathBuf, origins: &mut Vec<PathBuf>) {
+        let run = match Run::load(&origin) {
+            Ok(run) => run,
+            Err(error) => return self.left_out.push(format!("{error:#}")),
+        };
+        if run.curve.is_empty() {
+            return self.left_out.push(format!("{}: has no test yet", origin.display()));
+        }
+        let is_twin = |other: &Run| other.record.seed == run.record.seed && other.record.is_like(&run.record);
+        if let Some(twin) = self.runs.iter().position(is_twin) {
+            return self.left_out.push(format!(
+                "{}: is {} with seed {} under the same conditions as {}, which is no second sample",
+                origin.display(),
+                run.record.conditions.optimizer.name(),
+                run.record.seed,
+                origins[twin].display()
+            ));
+        }
+        self.runs.push(run);
+        origins.push(origin);
+    }
+}
+
+/// `above` are the folders on the way here: a link to one of them would lead round for ever.
+fn walk(
+    folder: &Path,
+    above: &mut BTreeSet<PathBuf>,
+    found: &mut Vec<PathBuf>,
+    left_out: &mut Vec<String>,
+) -> Result<()> {
+    if folder.join(RECORD_FILE).exists() {
+        found.push(folder.to_owned());
+        return Ok(());
+    }
+    let canonical = folder.canonicalize().with_context(|| unreadable(folder))?;
+    if !above.insert(canonical.clone()) {
+        return Ok(());
+    }
+    let mut below = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| unreadable(folder))? {
+        let entry = entry.with_context(|| unreadable(folder))?;
+        let name = entry.file_name();
+        // Hidden ones are being written, or were set aside.
+        let skipped = name.to_string_lossy().starts_with('.') || name == CHECKPOINTS;
+        if !skipped && entry.path().is_dir() {
+            below.push(entry.path());
+        }
+    }
+    below.sort();
+    for folder in below {
+        if let Err(error) = walk(&folder, above, found, left_out) {
+            left_out.push(format!("{error:#}"));
+        }
+    }
+    above.remove(&canonical);
+    Ok(())
+}
+
+fn unreadable(folder: &Path) -> String {
+    format!("{}: cannot be read", folder.display())
+}

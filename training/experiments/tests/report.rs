@@ -1,0 +1,451 @@
+//! The report program: what it says of runs whose numbers are worked out by hand here.
+
+#[path = "../../../tests/common/programs.rs"]
+mod programs;
+
+use programs::{binary, read, run, run_refused, stderr, stdout};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
+
+/// A record of ResNet-20 on CIFAR-10 by the paper's whole schedule.
+fn record(optimizer: &str, seed: u64) -> Value {
+    let rates = match optimizer {
+        "sgd" | "momentum" => [0.1, 0.01, 0.001],
+        "adam" => [1e-3, 1e-4, 5e-5],
+        _ => [0.5, 0.02, 0.01],
+    };
+    json!({
+        "format": 1, "experiment": "resnet20_cifar10", "model": "ResNet-20", "data": "CIFAR-10",
+        "training_images": 50_000, "test_images": 10_000, "optimizer": optimizer, "seed": seed, "batch_size": 128,
+        "planned_steps": 30, "eval_every": 10, "decay_at": [19, 25], "rates": rates, "scale": 0.01, "l1": 1e-4,
+        "paper": true, "budget": 1.0, "device": "Cpu", "threads": 2, "amp": false, "loss_scale": 1.0,
+        "cuda_graph": false, "crate_version": "0.1.0", "libtorch_version": "2.11.0", "parameters": 269_722,
+        "state_bytes": 750_632, "steps": 30, "seconds": 3.0, "note": null
+    })
+}
+
+fn with(mut record: Value, changes: Value) -> Value {
+    for (name, value) in changes.as_object().unwrap() {
+        assert!(record.get(name).is_some(), "{name}");
+        record[name] = value.clone();
+    }
+    record
+}
+
+const HEADER: &str = "step,epoch,train_loss,test_loss,test_error,seconds\n";
+
+/// Writes a run; the rows are steps, errors and seconds.
+fn write_run(folder: &Path, record: Value, rows: &[(usize, f64, f64)]) {
+    let row = |(step, error, seconds): &(usize, f64, f64)| format!("{step},0.1,1.5,1.25,{error},{seconds}\n");
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("run.json"), record.to_string()).unwrap();
+    std::fs::write(folder.join("curve.csv"), HEADER.to_owned() + &rows.iter().map(row).collect::<String>()).unwrap();
+}
+
+/// Three seeds of SVGD.
+fn write_seeds(folder: &Path) {
+    let curves = [
+        [(10, 60.0, 1.0), (20, 40.0, 2.0), (30, 10.0, 3.0)],
+        [(10, 50.0, 1.0), (20, 30.0, 3.0), (30, 12.0, 4.0)],
+        [(10, 70.0, 2.0), (20, 15.0, 4.0), (30, 17.0, 6.0)],
+    ];
+    for (seed, curve) in curves.iter().enumerate() {
+        let record = with(record("svgd", seed as u64), json!({ "seconds": curve[2].2 }));
+        write_run(&folder.join(format!("svgd-seed{seed}")), record, curve);
+    }
+}
+
+/// The authors' curves of SVGD, as they published them.
+fn write_reference(folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    let resnet = ",datetime,loss,accuracy\n\
+                  0,2019-07-03 23:59:50.500000,2.5,10.5\n\
+                  10,2019-07-04 00:00:00,1.5,60.25\n\
+                  20,2019-07-04 00:00:10.500000,0.5,91.5\n\
+                  30,2019-07-04 00:00:20.500000,0.5,91.25\n";
+    let mlp = ",datetime,step,loss,accuracy\n\
+               0,2019-06-18 22:02:42.220917,0,2.5,0.0975\n\
+               10,2019-06-18 22:02:44.220917,10,0.5,0.9825\n";
+    std::fs::write(folder.join("resnet_so.csv"), resnet).unwrap();
+    std::fs::write(folder.join("mlp_so.csv"), mlp).unwrap();
+}
+
+fn report(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary("report"));
+    command.current_dir(folder).args(arguments).env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// The cells of the rows that begin with this label, in the order of the tables.
+fn cells(markdown: &str, label: &str) -> Vec<Vec<String>> {
+    let row =
+        |line: &str| -> Vec<String> { line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect() };
+    let rows = markdown.lines().filter(|line| line.starts_with('|')).map(row);
+    rows.filter(|row| row[0] == label).collect()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn seeds_are_averaged_as_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(folder.path());
+    let text = stdout(&run(&mut report(folder.path(), &["."])));
+    assert!(text.contains("no file is written without --out") && !text.contains(".svg"), "{text}");
+    assert_eq!(names(folder.path()), ["svgd-seed0", "svgd-seed1", "svgd-seed2"]);
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--out", "."])));
+    assert!(text.contains("## ResNet-20 on CIFAR-10\n"), "{text}");
+    assert!(text.contains("**The paper's schedule**: 30 steps, lower rates from 19 and 25; batch 128;"), "{text}");
+    assert!(text.contains("seeds 0, 1, 2; device Cpu; 2 threads; libtorch 2.11.0;"), "{text}");
+    // Final 10, 12, 17; best 10, 12, 15; 100, 133.3 and 200 ms a step.
+    let errors = ["svgd", "3", "13.00 ± 3.61", "12.33 ± 2.52", "8.62", "144.4", "750,632", "30"];
+    let levels = ["svgd", "17 / 2.3 s", "20 / 3.0 s", "23 / 3.3 s", "27 / 3.7 s", "30 / 3.0 s (1 of 3)"];
+    assert_eq!(cells(&text, "svgd"), [errors.to_vec(), levels.to_vec()], "{text}");
+    let report = read(folder.path().join("report.md"));
+    assert!(text.starts_with(&report), "what is printed is what is written");
+    assert!(report.contains("](resnet20_cifar10.svg)"));
+
+    // A terminal shows the tables as tables: a row is as wide as the one before it.
+    for lines in report.lines().collect::<Vec<_>>().windows(2).filter(|lines| lines.iter().all(|l| l.starts_with('|')))
+    {
+        assert_eq!(lines[0].chars().count(), lines[1].chars().count(), "{report}");
+    }
+}
+
+#[test]
+fn one_seed_has_no_deviation_and_a_level_that_nobody_reached_a_dash() {
+    let folder = tempfile::tempdir().unwrap();
+    write_run(&folder.path().join("a"), record("momentum", 7), &[(30, 45.678, 12.4)]);
+    let text = stdout(&run(&mut report(folder.path(), &["."])));
+    assert!(!text.contains('±') && text.contains("seed 7;"), "{text}");
+    // The paper's table has no momentum.
+    assert_eq!(cells(&text, "momentum")[0], ["momentum", "1", "45.68", "45.68", "-", "100.0", "750,632", "30"]);
+    assert_eq!(cells(&text, "momentum")[1], ["momentum", "30 / 12 s", "-", "-", "-", "-"]);
+}
+
+#[test]
+fn the_authors_curves_stand_beside_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(&folder.path().join("runs"));
+    write_run(&folder.path().join("runs/sgd"), record("sgd", 0), &[(30, 45.0, 12.0)]);
+    let mnist = json!({
+        "experiment": "mlp_mnist", "model": "MLP", "data": "MNIST", "batch_size": 32, "rates": [0.01, 0.005, 0.001],
+        "scale": 0.1
+    });
+    write_run(&folder.path().join("runs/mnist"), with(record("svgd", 0), mnist), &[(30, 2.0, 1.0)]);
+    write_reference(&folder.path().join("authors"));
+    let output = run(&mut report(folder.path(), &["runs", "--reference", "authors", "--out", "out"]));
+    let text = stdout(&output);
+    // MNIST comes first, as in the paper; its accuracies are shares of 1.
+    let (mnist, resnet) = text.split_once("## ResNet-20 on CIFAR-10").unwrap();
+    assert!(mnist.contains("## MLP on MNIST"), "{text}");
+    assert_eq!(cells(mnist, "svgd")[0][4..6], ["1.60", "1.75, 1.75"], "{text}");
+    assert_eq!(cells(mnist, "svgd, authors' log")[0][1..], ["10 / 2.0 s"; 4], "{text}");
+    assert_eq!(cells(resnet, "svgd")[0][4..6], ["8.62", "8.75, 8.50"], "{text}");
+    let levels = ["10 / 9.5 s", "10 / 9.5 s", "20 / 20 s", "20 / 20 s", "20 / 20 s"];
+    assert_eq!(cells(resnet, "svgd, authors' log")[0][1..], levels, "{text}");
+    // Of SGD there is no file here.
+    assert_eq!(cells(resnet, "sgd")[0][4..6], ["10.69", "-"], "{text}");
+    let left_out = stderr(&output);
+    assert!(left_out.contains("resnet_sgd.csv") && left_out.contains("left out"), "{left_out}");
+    assert!(!left_out.contains("_so.csv"), "{left_out}");
+    assert_eq!(names(&folder.path().join("out")), ["mlp_mnist.svg", "report.md", "resnet20_cifar10.svg"]);
+
+    std::fs::write(folder.path().join("authors/resnet_so.csv"), ",datetime,loss,accuracy\n0,yesterday,1,2\n").unwrap();
+    let text = run_refused(&mut report(folder.path(), &["runs", "--reference", "authors"]));
+    for part in ["resnet_so.csv", "line 2: expected a datetime", "'yesterday'"] {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+    std::fs::write(folder.path().join("authors/resnet_so.csv"), ",datetime,loss\n").unwrap();
+    let text = run_refused(&mut report(folder.path(), &["runs", "--reference", "authors"]));
+    assert!(text.contains("expected a column accuracy, got ',datetime,loss'"), "{text}");
+    let text = run_refused(&mut report(folder.path(), &["runs", "--reference", "nowhere"]));
+    assert!(text.contains("nowhere: expected a folder with the authors' curves"), "{text}");
+}
+
+#[test]
+fn unlike_budgets_are_not_averaged() {
+    let folder = tempfile::tempdir().unwrap();
+    write_run(&folder.path().join("whole"), record("svgd", 0), &[(30, 10.0, 3.0)]);
+    let share = json!({ "budget": 0.0312, "planned_steps": 3, "steps": 3, "decay_at": [1, 2] });
+    write_run(&folder.path().join("share"), with(record("svgd", 1), share), &[(3, 50.0, 0.3)]);
+    write_run(&folder.path().join("half"), with(record("svgd", 3), json!({ "budget": 0.5 })), &[(30, 20.0, 3.0)]);
+    let other = json!({ "paper": false, "budget": null, "decay_at": null });
+    write_run(&folder.path().join("other"), with(record("svgd", 2), other), &[(30, 30.0, 3.0)]);
+    write_reference(&folder.path().join("authors"));
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--reference", "authors", "--out", "."])));
+    let finals: Vec<String> = cells(&text, "svgd").iter().step_by(2).map(|row| row[2].clone()).collect();
+    assert_eq!(finals, ["10.00", "20.00", "50.00", "30.00"], "{text}");
+    assert!(text.contains("**The paper's schedule at 3.12 % of its steps (budget 0.0312)**: 3 steps"), "{text}");
+    assert!(text.contains("**Not the paper's schedule**: 30 steps at a constant rate"), "{text}");
+    let headers = cells(&text, "optimizer");
+    let mark = "(of the whole schedule)";
+    for (table, marked) in [(0, false), (2, true), (4, true), (6, true)] {
+        let published: Vec<_> = headers[table].iter().filter(|cell| cell.contains("'")).collect();
+        assert_eq!(published.len(), 2, "{text}");
+        assert!(published.iter().all(|cell| cell.contains(mark) == marked), "{published:?}");
+    }
+    assert_eq!(cells(&text, &format!("svgd, authors' log {mark}")).len(), 3, "{text}");
+    let figure = read(folder.path().join("resnet20_cifar10-3.svg"));
+    assert!(figure.contains("3.12 % of its steps (budget 0.0312), 1 seed"), "{figure}");
+    assert!(folder.path().join("resnet20_cifar10-4.svg").exists());
+}
+
+#[test]
+fn unlike_conditions_are_rows_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let amp = json!({ "amp": true, "loss_scale": 1024.0, "device": "Cuda(0)" });
+    let variants = [
+        ("plain", json!({}), "svgd, Cpu, rates 0.5, 0.02, 0.01, scale 0.01"),
+        ("amp", amp, "svgd, Cuda(0), AMP, loss scale 1024, rates 0.5, 0.02, 0.01, scale 0.01"),
+        ("rates", json!({ "rates": [0.25, 0.02, 0.01] }), "svgd, Cpu, rates 0.25, 0.02, 0.01, scale 0.01"),
+        ("scale", json!({ "scale": 0.1 }), "svgd, Cpu, rates 0.5, 0.02, 0.01, scale 0.1"),
+    ];
+    for (number, (name, changes, _)) in variants.iter().enumerate() {
+        let rows = [(30, 10.0 + number as f64, 3.0)];
+        write_run(&folder.path().join(name), with(record("svgd", number as u64), changes.clone()), &rows);
+    }
+    let text = stdout(&run(&mut report(folder.path(), &["."])));
+    for (number, (_, _, label)) in variants.iter().enumerate() {
+        let error = format!("{}.00", 10 + number);
+        assert_eq!(cells(&text, label)[0][1..3], ["1", error.as_str()], "{text}");
+    }
+    assert!(text.contains("device Cpu or Cuda(0);"), "{text}");
+    assert!(text.contains("svgd 0.25, 0.02, 0.01, scale 0.01 (not the paper's)"), "{text}");
+}
+
+#[test]
+fn other_data_have_no_column_of_the_paper() {
+    let folder = tempfile::tempdir().unwrap();
+    let digits = json!({ "data": "digits", "training_images": 1437, "test_images": 360 });
+    write_run(&folder.path().join("a"), with(record("svgd", 0), digits), &[(30, 10.0, 3.0)]);
+    write_reference(&folder.path().join("authors"));
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--reference", "authors", "--out", "."])));
+    assert!(text.contains("## ResNet-20 on digits") && text.contains("not the paper's data"), "{text}");
+    let header = ["optimizer", "seeds", "final test error, %", "best test error, %", "ms/step"];
+    assert_eq!(cells(&text, "optimizer")[0][..5], header, "{text}");
+    assert!(!text.contains("8.62") && !text.contains("authors"), "{text}");
+    assert!(!read(folder.path().join("resnet20_cifar10.svg")).contains("authors"));
+}
+
+#[test]
+fn runs_that_ended_early_are_told_and_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(folder.path());
+    let diverged = json!({ "steps": 10, "note": "diverged by step 10" });
+    let path = folder.path().join("svgd-seed3");
+    write_run(&path, with(record("svgd", 3), diverged), &[]);
+    std::fs::write(path.join("curve.csv"), HEADER.to_owned() + "10,0.1,NaN,inf,90,1\n").unwrap();
+    let interrupted = json!({ "steps": 0, "seconds": 0.0, "note": "interrupted at step 0" });
+    write_run(&folder.path().join("adam"), with(record("adam", 0), interrupted), &[]);
+    let under_way = with(record("svgd", 4), json!({ "steps": 20 }));
+    write_run(&folder.path().join("svgd-seed4"), under_way, &[(10, 50.0, 1.0), (20, 35.0, 2.0)]);
+    let output = report(folder.path(), &[".", "--out", "."]).output().unwrap();
+    let (text, left_out) = (stdout(&output), stderr(&output));
+    assert_eq!(output.status.code(), Some(1));
+    // No row is no seed.
+    assert!(
+        left_out.contains("left out: ./adam: has no test yet") && cells(&text, "adam").is_empty(),
+        "{left_out}{text}"
+    );
+    assert_eq!(cells(&text, "svgd")[0][1..3], ["3", "13.00 ± 3.61"], "{text}");
+    assert_eq!(cells(&text, "svgd, unfinished, at step 20")[0][1..3], ["1", "35.00"], "{text}");
+    assert_eq!(cells(&text, "svgd, diverged by step 10")[0][1..3], ["1", "90.00"], "{text}");
+    assert!(text.contains("- svgd, seed 3: diverged by step 10\n"), "{text}");
+    let figure = read(folder.path().join("resnet20_cifar10.svg"));
+    assert!(!figure.contains("NaN") && !figure.contains("inf"), "{figure}");
+}
+
+#[test]
+fn the_figure_has_a_title_a_legend_and_dashes_for_the_authors() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(folder.path());
+    write_run(&folder.path().join("sgd"), record("sgd", 0), &[(10, 60.0, 1.0), (30, 45.0, 12.0)]);
+    write_reference(&folder.path().join("authors"));
+    let figure = |arguments: &[&str]| {
+        run(&mut report(folder.path(), arguments));
+        read(folder.path().join("out/resnet20_cifar10.svg"))
+    };
+    let alone = figure(&[".", "--out", "out"]);
+    let beside = figure(&[".", "--out", "out", "--reference", "authors"]);
+    let texts = |svg: &str| -> Vec<String> {
+        let lines = svg.lines().filter(|line| !line.starts_with('<'));
+        lines.map(|line| line.trim().replace("&apos;", "'")).collect()
+    };
+    for svg in [&alone, &beside] {
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");
+        let texts = texts(svg);
+        for part in [
+            "ResNet-20 on CIFAR-10: the paper's schedule, 1 to 3 seeds",
+            "svgd",
+            "sgd",
+            "mean over the seeds; band: least to largest",
+            "cross-entropy in training",
+            "the rate falls",
+            "training steps",
+            "seconds of training",
+        ] {
+            assert!(texts.iter().any(|text| text == part), "'{part}' is not in {texts:?}");
+        }
+    }
+    let authors = "authors' log (its seconds: one GPU, tests and pauses included)";
+    assert!(!texts(&alone).iter().any(|text| text.contains("authors")));
+    assert!(texts(&beside).iter().any(|text| text == authors), "{:?}", texts(&beside));
+    // A dash is a thin line in the colour of the optimizer.
+    let dashes = |svg: &str| {
+        let lines = svg.lines().filter(|line| line.starts_with("<polyline") && line.contains("#D55E00"));
+        lines.filter(|line| line.contains("opacity=\"1\"") && line.contains("stroke-width=\"1\"")).count()
+    };
+    assert_eq!(dashes(&alone), 0);
+    assert!(dashes(&beside) > 20, "{} dashes", dashes(&beside));
+}
+
+#[test]
+fn runs_are_found_at_any_depth_and_count_once() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(&folder.path().join("a/b/c"));
+    for skipped in [".old", "checkpoints"] {
+        std::fs::create_dir_all(folder.path().join("a").join(skipped)).unwrap();
+        std::fs::write(folder.path().join("a").join(skipped).join("run.json"), "{").unwrap();
+    }
+    let text = stdout(&run(&mut report(folder.path(), &["a", "a/b", "a/b/c/svgd-seed1"])));
+    assert_eq!(cells(&text, "svgd")[0][1], "3", "{text}");
+
+    // Behind a link, and round in a circle.
+    #[cfg(unix)]
+    {
+        std::fs::create_dir(folder.path().join("linked")).unwrap();
+        std::os::unix::fs::symlink("../a/b/c/svgd-seed1", folder.path().join("linked/here")).unwrap();
+        std::os::unix::fs::symlink("..", folder.path().join("linked/round")).unwrap();
+        let text = stdout(&run(&mut report(folder.path(), &["linked"])));
+        assert_eq!(cells(&text, "svgd")[0][1], "3", "{text}");
+    }
+
+    // The same seed in another folder is no further sample.
+    write_seeds(&folder.path().join("again"));
+    let output = report(folder.path(), &["a", "again"]).output().unwrap();
+    assert_eq!(cells(&stdout(&output), "svgd")[0][1], "3");
+    let text = stderr(&output);
+    for part in ["a/b/c/svgd-seed0", "again/svgd-seed0", "svgd with seed 0 under the same conditions"] {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+}
+
+#[test]
+fn a_folder_without_runs_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    let text = run_refused(&mut report(folder.path(), &["empty"]));
+    assert!(text.contains("empty: expected a folder with runs") && text.contains("found none"), "{text}");
+    let text = run_refused(&mut report(folder.path(), &["nowhere"]));
+    assert!(text.contains("nowhere: cannot be read"), "{text}");
+    let text = run_refused(&mut report(folder.path(), &[]));
+    assert!(text.contains("RUN_DIR"), "{text}");
+    assert_eq!(names(folder.path()), ["empty"]);
+    assert!(names(&folder.path().join("empty")).is_empty());
+}
+
+#[test]
+fn damaged_runs_are_named_and_the_old_report_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("svgd");
+    let good = record("svgd", 0).to_string();
+    let curve = HEADER.to_owned() + "10,0.1,1,1,20,1\n";
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(folder.path().join("report.md"), "old").unwrap();
+    let without_seed = good.replace("\"seed\"", "\"seeed\"");
+    let unknown = good.replace("resnet20_cifar10", "resnet1000");
+    let newer = good.replace("\"format\":1", "\"format\":9");
+    let half = &good[..good.len() / 2];
+    let optimizer = good.replace("\"svgd\"", "\"lion\"");
+    for (record, curve, parts) in [
+        (half, curve.as_str(), &["run.json", "expected the record of a run as JSON"][..]),
+        (&without_seed, &curve, &["run.json", "missing field `seed`"]),
+        (&unknown, &curve, &["run.json", "expected an experiment of mlp_mnist, ", "got 'resnet1000'"]),
+        (&newer, &curve, &["run.json", "expected format 1 or 2, got 9"]),
+        (&optimizer, &curve, &["run.json", "lion"]),
+        (&good, "", &["curve.csv", "expected the columns step,epoch,", "got ''"]),
+        (&good, "step,error\n1,2\n", &["curve.csv", "expected the columns step,epoch,", "got 'step,error'"]),
+        (&good, &(curve.clone() + "20,0.2,1,1,much,2\n"), &["curve.csv", "line 3", "got '20,0.2,1,1,much,2'"]),
+        (&good, &(curve.clone() + "20,0.2,1"), &["curve.csv", "line 3", "got '20,0.2,1'"]),
+        (&good, &(curve.clone() + "10,0.2,1,1,3,2\n"), &["curve.csv", "line 3: expected a step after 10, got 10"]),
+    ] {
+        std::fs::write(path.join("run.json"), record).unwrap();
+        std::fs::write(path.join("curve.csv"), curve).unwrap();
+        let text = run_refused(&mut report(folder.path(), &[".", "--out", "."]));
+        for part in parts.iter().chain(&["svgd/"]) {
+            assert!(text.contains(part), "'{part}' is not in: {text}");
+        }
+        assert!(!text.contains("panicked"), "{text}");
+    }
+    std::fs::remove_file(path.join("curve.csv")).unwrap();
+    let text = run_refused(&mut report(folder.path(), &[".", "--out", "."]));
+    assert!(text.contains("curve.csv") && text.contains("cannot be read"), "{text}");
+    assert_eq!(names(folder.path()), ["report.md", "svgd"]);
+    assert_eq!(read(folder.path().join("report.md")), "old");
+
+    // And when all is well it is replaced, with nothing left beside.
+    write_run(&path, record("svgd", 0), &[(30, 20.0, 3.0)]);
+    run(&mut report(folder.path(), &[".", "--out", "."]));
+    assert_eq!(names(folder.path()), ["report.md", "resnet20_cifar10.svg", "svgd"]);
+    assert!(read(folder.path().join("report.md")).starts_with("# Training runs\n"));
+}
+
+#[test]
+fn one_that_is_damaged_leaves_the_others_in_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(folder.path());
+    std::fs::write(folder.path().join("svgd-seed1/curve.csv"), "").unwrap();
+    let output = report(folder.path(), &["."]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(cells(&stdout(&output), "svgd")[0][1], "2");
+    let text = stderr(&output);
+    assert!(text.contains("left out: ./svgd-seed1/curve.csv: expected the columns"), "{text}");
+    let text = run_refused(&mut report(folder.path(), &[".", "--strict", "--out", "out"]));
+    assert!(text.contains("--strict: 1 runs would be left out"), "{text}");
+    assert!(!folder.path().join("out").exists());
+}
+
+/// A reader who closes the pipe has seen enough.
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(folder.path());
+    let mut child = report(folder.path(), &["."]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+/// As the programs of now write them, with a digest.
+#[test]
+fn records_of_two_formats_are_of_one_thing_where_their_conditions_are() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(folder.path());
+    let old = experiments::record::Record::load(&folder.path().join("svgd-seed0")).unwrap();
+    let write = |name: &str, seed: u64, change: &dyn Fn(&mut experiments::record::Record)| {
+        let mut record = old.clone();
+        record.seed = seed;
+        record.conditions.data.digest = Some("0123456789abcdef0123456789abcdef".to_owned());
+        record.machine.instructions = Some("avx2".to_owned());
+        change(&mut record);
+        write_run(&folder.path().join(name), serde_json::to_value(record).unwrap(), &[(10, 9.0, 1.0), (30, 13.0, 3.0)]);
+    };
+    write("new", 3, &|_| {});
+    let text = stdout(&run(&mut report(folder.path(), &["."])));
+    assert_eq!(cells(&text, "svgd")[0][1..3], ["4", "13.00 ± 2.94"], "{text}");
+    // Of other data of the same name, or with another penalty, it is another thing.
+    write("new", 3, &|record| record.conditions.weight_decay = 1e-4);
+    let text = stdout(&run(&mut report(folder.path(), &["."])));
+    assert_eq!(cells(&text, "svgd, weight decay 1e-4").first().map(|row| row[1].as_str()), Some("1"), "{text}");
+    write("new", 3, &|_| {});
+    write("newer", 4, &|record| record.conditions.data.digest = Some("f".repeat(32)));
+    let text = stdout(&run(&mut report(folder.path(), &["new", "newer"])));
+    assert_eq!(cells(&text, "svgd").iter().filter(|row| row[1] == "1").count(), 2, "{text}");
+}

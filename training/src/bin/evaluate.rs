@@ -1,0 +1,76 @@
+//! How a trained model answers the test samples: its error, its loss, and which classes it takes for which.
+//!
+//!     cargo run --release --bin evaluate -- runs/resnet20_cifar10/svgd-seed0 --out evaluation
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use experiments::report::{confusion, text};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tch::Device;
+use training::cli::options::{WeightsChoice, data_of};
+use training::cli::output::{say, warn};
+use training::trained::Trained;
+
+/// Test the model of a run.
+///
+/// Batch norm goes by its moving means: an answer does not depend on the other samples.
+#[derive(Parser, Debug)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    /// The folder of the run, with run.json.
+    run: PathBuf,
+
+    /// A folder with the data [default: that of the run].
+    #[arg(long, value_name = "DIR|digits|auto")]
+    data: Option<training::data::DataSource>,
+
+    /// Which weights: of the best test, or of the last checkpoint.
+    #[arg(long, default_value = "best")]
+    weights: WeightsChoice,
+
+    /// Folder for confusion.csv and confusion.svg [default: none is written].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    evaluate(&Arguments::parse()).map_or_else(
+        |error| {
+            warn(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+/// Classes of which a table has room.
+const SHOWN: i64 = 20;
+
+fn evaluate(arguments: &Arguments) -> Result<()> {
+    let data = data_of(&arguments.run, arguments.data.as_ref())?;
+    let trained = Trained::load(&arguments.run, arguments.weights.into(), data.classes, Device::cuda_if_available())?;
+    let evaluation = trained.evaluate(&data, &data.test);
+    let name = |class: i64| trained.experiment.benchmark.class_name(class);
+    say(&format!("{} on {}", trained.record.conditions.model, data.describe()));
+    say(&format!("test loss {:.4}, test error {:.2} % of {}", evaluation.loss, evaluation.error(), evaluation.answers));
+    if data.classes <= SHOWN {
+        let mut header = vec!["class".to_owned(), "samples".to_owned(), "error, %".to_owned()];
+        header.extend((0..data.classes).map(name));
+        let rows = evaluation.rows().into_iter().zip(0..).map(|(row, class)| {
+            let (samples, error) = evaluation.of_class(class);
+            let error = error.map_or("-".to_owned(), |error| format!("{error:.2}"));
+            let mut cells = vec![name(class), samples.to_string(), error];
+            cells.extend(row.iter().map(i64::to_string));
+            cells
+        });
+        say(&format!("\nOf each class, and what it was taken for:\n\n{}", text::table(header, rows.collect())));
+    }
+    if let Some(out) = &arguments.out {
+        std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
+        let names: Vec<String> = (0..data.classes).map(name).collect();
+        confusion::write(out, &names, &evaluation.rows(), &trained.record.conditions.model)?;
+        say(&format!("written: {}", out.display()));
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! What a trained model takes images for.
+//!
+//!     cargo run --release --bin predict -- runs/resnet20_cifar10/svgd-seed0 photo.jpg
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tch::{Device, Kind, Tensor};
+use training::cli::options::{WeightsChoice, data_of};
+use training::cli::output::{say, warn};
+use training::data::{Dataset, Inputs};
+use training::trained::Trained;
+
+/// Classify images (PNG or JPEG) by the model of a run.
+///
+/// An image is scaled to the size that the model was trained on, and made grey where that was. The exit status is 1 where one
+/// could not be read.
+#[derive(Parser, Debug)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    /// The folder of the run, with run.json.
+    run: PathBuf,
+
+    /// The images.
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+
+    /// A folder with the data [default: that of the run].
+    #[arg(long, value_name = "DIR|digits|auto")]
+    data: Option<training::data::DataSource>,
+
+    /// Which weights: of the best test, or of the last checkpoint.
+    #[arg(long, default_value = "best")]
+    weights: WeightsChoice,
+
+    /// How many classes to name.
+    #[arg(long, default_value = "3")]
+    top: i64,
+}
+
+fn main() -> ExitCode {
+    predict(&Arguments::parse()).unwrap_or_else(|error| {
+        warn(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn predict(arguments: &Arguments) -> Result<ExitCode> {
+    let data = data_of(&arguments.run, arguments.data.as_ref())?;
+    ensure!(
+        matches!(data.inputs, Inputs::Images(_)),
+        "{}: expected a run on images, got one on {}",
+        arguments.run.display(),
+        data.inputs.samples()
+    );
+    let trained = Trained::load(&arguments.run, arguments.weights.into(), data.classes, Device::cuda_if_available())?;
+    let mut status = ExitCode::SUCCESS;
+    for path in &arguments.images {
+        let image = match read(path, &data) {
+            Ok(image) => image,
+            Err(error) => {
+                warn(&format!("{error:#}"));
+                status = ExitCode::FAILURE;
+                continue;
+            }
+        };
+        let shares = trained.logits(&data, &image).softmax(-1, Kind::Float).get(0);
+        let (shares, classes) = shares.topk(arguments.top.clamp(1, data.classes), 0, true, true);
+        let name = |at: i64| trained.experiment.benchmark.class_name(classes.int64_value(&[at]));
+        let answers =
+            (0..shares.size()[0]).map(|at| format!("{} {:.1} %", name(at), 100.0 * shares.double_value(&[at])));
+        say(&format!("{}: {}", path.display(), answers.collect::<Vec<_>>().join(", ")));
+    }
+    Ok(status)
+}
+
+/// An image as one of the data set's, `[1, channels, side, side]`.
+fn read(path: &Path, data: &Dataset) -> Result<Tensor> {
+    let image = image::open(path).with_context(|| format!("{}: expected a PNG or JPEG", path.display()))?;
+    let [_, channels, height, width] = data.test.inputs.size()[..] else { bail!("images have four dimensions") };
+    let image = image.resize_exact(width as u32, height as u32, image::imageops::FilterType::Triangle);
+    let bytes = if channels == 1 { image.to_luma8().into_raw() } else { image.to_rgb8().into_raw() };
+    let pixels = Tensor::from_slice(&bytes).view([1, height, width, channels]);
+    Ok(pixels.permute([0, 3, 1, 2]).contiguous())
+}

@@ -1,0 +1,147 @@
+//! The training programs: their command line, what they show, and the list of runs that they go through.
+
+pub mod options;
+pub mod output;
+mod signals;
+mod threads;
+
+use crate::catalogue::{WithModel, with_model_of};
+use crate::data;
+use crate::models::Model;
+use crate::trainer::{self, Job, folder};
+use anyhow::{Context, Result};
+use clap::{CommandFactory, FromArgMatches};
+use experiments::experiment::Experiment;
+use experiments::record::DIVERGED;
+use experiments::report;
+use experiments::run::load_all;
+use options::Options;
+use output::{duration, say, warn};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// The options of a program that has these experiments, and compares these optimizers unless it is told others.
+pub fn parse<A: CommandFactory + FromArgMatches>(experiments: &[&Experiment], optimizers: &'static str) -> A {
+    threads::wait_passively();
+    let about: Vec<String> = experiments.iter().map(|experiment| options::about(experiment)).collect();
+    let command = A::command()
+        .mut_arg("optimizers", |argument| argument.default_value(optimizers))
+        .after_help(format!("{}\n{}", about.concat(), options::AFTER_HELP))
+        .max_term_width(100);
+    A::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// Trains the experiment's model with every optimizer and seed that the options name, and reports on all runs in the output
+/// folder.
+///
+/// The exit status is 0 where all came to their ends, 1 where one failed or diverged, 130 where the user has interrupted. An
+/// error is a sentence on standard error.
+pub fn main(experiment: &Experiment, options: &Options) -> ExitCode {
+    with_model_of(experiment, Program { experiment, options }).unwrap_or_else(|error| {
+        warn(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// A program with its command line.
+struct Program<'a> {
+    experiment: &'a Experiment,
+    options: &'a Options,
+}
+
+impl WithModel for Program<'_> {
+    type Output = Result<ExitCode>;
+
+    fn with<M: Model>(self) -> Result<ExitCode> {
+        let Program { experiment, options } = self;
+        let settings = options.settings(experiment)?;
+        let device = options.device()?;
+        let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(experiment.name));
+        let mut folders: Vec<(_, u64, PathBuf)> = Vec::new();
+        for &optimizer in &options.optimizers {
+            for &seed in &options.seeds.0 {
+                let begin = options.name.as_ref().map(|name| format!("{name}-")).unwrap_or_default();
+                let folder = out.join(format!("{begin}{}-seed{seed}", optimizer.name()));
+                // All of them before the first is trained for hours.
+                folder::ensure_free(&folder, settings.start, experiment.name)?;
+                folders.push((optimizer, seed, folder));
+            }
+        }
+        tch::set_num_threads(threads::choose::<M>(options.threads));
+        let data = data::load(&options.data, experiment.benchmark)?.hold_out(experiment.validation);
+        say(&format!("{} on {}", M::NAME, data.describe()));
+        let data = data.to_device(device);
+        let wishes = signals::listen()?;
+        let began = Instant::now();
+        let settings = &settings;
+        let jobs = folders.into_iter().map(|(optimizer, seed, folder)| Job {
+            experiment,
+            optimizer,
+            seed,
+            settings,
+            data: &data,
+            device,
+            folder,
+            wishes: &wishes,
+        });
+        let (mut failed, waiting) = train_all::<M>(jobs);
+        match report_on(&out) {
+            Ok(text) => say(&format!("\n{text}")),
+            Err(error) => {
+                warn(&format!("the report: {error:#}"));
+                failed.push("the report".to_owned());
+            }
+        }
+        say(&format!("runs: {}; {} in all", out.display(), duration(began.elapsed())));
+        if !waiting.is_empty() {
+            warn(&format!("not begun: {}", waiting.join(", ")));
+        }
+        if !failed.is_empty() {
+            warn(&format!("failed: {}", failed.join(", ")));
+        }
+        Ok(match (wishes.stop.load(Ordering::Relaxed), failed.is_empty()) {
+            (true, _) => ExitCode::from(signals::INTERRUPTED),
+            (false, true) => ExitCode::SUCCESS,
+            (false, false) => ExitCode::FAILURE,
+        })
+    }
+}
+
+/// Goes through the list, whatever becomes of one of them: the others have nothing to do with it. Returns what failed, and
+/// what was not begun.
+fn train_all<'a, M: Model>(jobs: impl Iterator<Item = Job<'a>>) -> (Vec<String>, Vec<String>) {
+    let (mut failed, mut waiting) = (Vec::new(), Vec::new());
+    for job in jobs {
+        if job.wishes.stop.load(Ordering::Relaxed) {
+            waiting.push(job.name());
+            continue;
+        }
+        match trainer::train::<M>(&job, output::screen().as_mut()) {
+            Ok(run) => {
+                let note = run.record.progress.note.unwrap_or_default();
+                if note.starts_with(DIVERGED) {
+                    failed.push(format!("{} ({note})", job.name()));
+                }
+            }
+            Err(error) => {
+                warn(&format!("{}: {error:#}", job.name()));
+                failed.push(job.name());
+            }
+        }
+    }
+    (failed, waiting)
+}
+
+/// The report on every run in the folder, which is written there.
+fn report_on(out: &Path) -> Result<String> {
+    let found = load_all(&[out.to_owned()])?;
+    for reason in &found.left_out {
+        warn(&format!("left out of the report: {reason}"));
+    }
+    if found.runs.is_empty() {
+        return Ok("no run has a test yet: there is nothing to report".to_owned());
+    }
+    report::write(&found.runs, None, Some(out)).context(out.display().to_string())
+}

@@ -1,0 +1,68 @@
+//! What this machine is, as far as a record tells it.
+
+use anyhow::Result;
+use experiments::record::{Machine, Origin};
+use std::path::Path;
+use std::process::Command;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The machine, with libtorch as it is set now.
+pub fn machine(device: tch::Device, cuda_graph: bool) -> Result<Machine> {
+    let info = tch_svgd::build_info()?;
+    Ok(Machine {
+        device: format!("{device:?}"),
+        threads: tch::get_num_threads(),
+        cuda_graph,
+        cpu: field(Path::new("/proc/cpuinfo"), "model name"),
+        instructions: instructions().map(str::to_owned),
+        crate_version: info.crate_version.to_owned(),
+        libtorch_version: info.libtorch_version,
+    })
+}
+
+/// How this process came about.
+pub fn origin(data_folder: Option<&Path>) -> Origin {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    Origin {
+        host: host.map(|name| name.trim().to_owned()),
+        started: OffsetDateTime::now_utc().format(&Rfc3339).ok(),
+        command: Some(std::env::args().collect::<Vec<_>>().join(" ")),
+        commit: commit(),
+        data_folder: data_folder.map(|folder| folder.display().to_string()),
+    }
+}
+
+/// The most memory that the process has had, in bytes.
+pub fn peak_memory() -> Option<u64> {
+    let kibibytes = field(Path::new("/proc/self/status"), "VmHWM")?;
+    Some(kibibytes.strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// The first value of a name in one of Linux's files of "name: value".
+fn field(path: &Path, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let values = text.lines().filter_map(|line| line.split_once(':'));
+    values.into_iter().find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn instructions() -> Option<&'static str> {
+    Some(match () {
+        () if is_x86_feature_detected!("avx512f") => "avx512",
+        () if is_x86_feature_detected!("avx2") => "avx2",
+        () => "sse",
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn instructions() -> Option<&'static str> {
+    Some(std::env::consts::ARCH)
+}
+
+/// The commit of the source that the program was built from, where it is there still.
+fn commit() -> Option<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let git = Command::new("git").arg("-C").arg(source).args(["describe", "--always", "--dirty"]).output().ok()?;
+    git.status.success().then(|| String::from_utf8_lossy(&git.stdout).trim().to_owned())
+}

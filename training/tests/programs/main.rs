@@ -1,0 +1,15 @@
+//! The training programs, run as a user runs them.
+
+mod common;
+mod matlab;
+#[path = "../../../tests/common/programs.rs"]
+mod programs;
+
+#[cfg(unix)]
+mod checkpoints;
+mod data;
+mod examples;
+#[cfg(unix)]
+mod folders;
+mod options;
+mod trained;
