@@ -105,175 +105,248 @@ impl Job<'_> {
 
 /// Trains a new model, or goes on with one. The same seed gives every optimizer the same weights and the same batches.
 pub fn train<M: Model>(job: &Job, observer: &mut dyn Observer) -> Result<Run> {
-    let Job { experiment, settings, data, .. } = job;
-    let name = job.name();
-    let batch_size = settings.batch_size.unwrap_or(experiment.batch_size);
-    ensure!(
-        batch_size <= data.train.len(),
-        "--batch-size {batch_size}: expected at most the {} training {} that there are; give a smaller one",
-        data.train.len(),
-        data.inputs.samples()
-    );
-    ensure!(
-        batch_size > 1 || M::BATCH_NORM != Some(BatchNorms::OfVectors),
-        "--batch-size 1: expected at least 2 for the {}, whose batch norms see one number of each sample: alone it has no \
-         deviation, and nothing is learned",
-        M::NAME
-    );
-    let batches = Batches::new(data, batch_size, job.seed);
-    let per_epoch = batches.per_epoch();
-    let schedule = Schedule::new(experiment, job.optimizer, settings, per_epoch);
-    let mut stepper = Stepper::<M>::new(experiment, job.optimizer, job.seed, settings, data, job.device)?;
-    let mut record = job.record(&batches, &schedule, &stepper)?;
-
-    let (mut folder, beginning) = RunFolder::open(&job.folder, settings.start, &record)?;
-    let mut curve = match beginning {
-        Beginning::Done(run) => {
-            observer.on_message(&format!("{name}: had come to its end before"));
-            observer.on_end(&run);
-            return Ok(*run);
-        }
-        Beginning::GoOn(checkpoint) => {
-            stepper.load(&checkpoint.folder)?;
-            let Progress { steps, seconds, wall_seconds, switched_at, .. } = checkpoint.manifest.record.progress;
-            record.progress = Progress { steps, seconds, wall_seconds, switched_at, ..record.progress };
-            observer.on_message(&format!("{name}: goes on from the checkpoint of step {steps}"));
-            Curve::restore(&checkpoint.folder, &job.folder)?
-        }
-        Beginning::New => {
-            if settings.start == Start::Resume && job.folder.join(RECORD_FILE).exists() {
-                observer.on_message(&format!("{name}: had no checkpoint: it begins anew"));
-            }
-            Curve::create(&job.folder)?
-        }
+    let run = match Training::<M>::begin(job, observer)? {
+        Begin::Training(training, batches) => training.run(batches, observer)?,
+        Begin::Done(run) => run,
     };
-    let write_record =
-        |record: &Record| write_atomically(&job.folder.join(RECORD_FILE), &serde_json::to_vec_pretty(record)?);
-    // What a run of before left is no longer true.
-    write_record(&record)?;
-
-    let first = record.progress.steps;
-    let (began, wall_before) = (Instant::now(), record.progress.wall_seconds);
-    observer.on_begin(&Begun {
-        name: name.clone(),
-        done: first,
-        planned: schedule.steps,
-        batch_size,
-        samples: data.inputs.samples(),
-    });
-    let look_every = if job.device == Device::Cpu { 1 } else { LOOK_EVERY };
-    let mut pace = Pace::new();
-    let mut least_error = curve.rows().iter().map(|row| row.test_error).fold(f64::INFINITY, f64::min);
-    for (step, (inputs, labels)) in (first + 1..=schedule.steps).zip(batches.stream(first, schedule.steps)) {
-        stepper.step(step, schedule.rate(step - 1), &inputs, &labels)?;
-        pace.stepped();
-
-        let last = step == schedule.steps;
-        let out_of_time = settings.max_time.is_some_and(|time| began.elapsed() >= time);
-        let stopped = (out_of_time || job.wishes.stop.load(Ordering::Relaxed)) && !last;
-        let due = step % schedule.eval_every == 0 || last;
-        let wanted = job.wishes.checkpoint.swap(false, Ordering::Relaxed);
-        let save = step % settings.checkpoint_every == 0 || last || stopped || wanted;
-        if !due && !save && step % look_every != 0 {
-            continue;
-        }
-        let steps_of_row = step - curve.rows().last().map_or(0, |row| row.step);
-        let train_loss = stepper.loss_sum() / steps_of_row as f64;
-        let notable = due || save;
-        record.progress.steps = step;
-        record.progress.seconds += pace.looked();
-        record.progress.state_bytes = stepper.state_bytes();
-        record.progress.step_milliseconds = pace.per_step().map(|time| 1e3 * time.as_secs_f64());
-        record.progress.wall_seconds = wall_before + began.elapsed().as_secs_f64();
-        record.machine.cuda_graph = stepper.is_captured();
-        if notable {
-            record.progress.peak_memory_bytes = machine::peak_memory();
-        }
-        let stepped = |pace: &Pace| Stepped {
-            step,
-            per_step: pace.per_step().unwrap_or_default(),
-            left: pace.left(schedule.steps - step, (schedule.steps - step).div_ceil(schedule.eval_every)),
-        };
-        let mut diverged = !train_loss.is_finite();
-        if due || diverged || stopped {
-            observer.on_testing();
-            let began = Instant::now();
-            let (test_loss, test_error) = stepper.test(&data.test)?;
-            pace.tested(began);
-            diverged |= !test_loss.is_finite();
-            let epoch = step as f64 / per_epoch as f64;
-            let seconds = record.progress.seconds;
-            let evaluation = Evaluation { step, epoch, train_loss, test_loss, test_error, seconds };
-            let is_best = test_error < least_error;
-            least_error = least_error.min(test_error);
-            if is_best && due {
-                stepper.save_weights(&job.folder.join(BEST_WEIGHTS))?;
-            }
-            // That of a run that is stopped is for the report alone: the run that goes on does not have it.
-            if stopped && !due && !diverged {
-                save_checkpoint(job, &mut folder, &mut record, &mut stepper, &curve, observer)?;
-                curve.append(evaluation)?;
-            } else {
-                curve.append(evaluation)?;
-                stepper.forget_losses();
-            }
-            observer.on_test(&Tested {
-                evaluation: &evaluation,
-                rate: schedule.rate(step - 1),
-                is_best,
-                stepped: stepped(&pace),
-            });
-            if let Some(validation) = data.validation.as_ref().filter(|_| job.optimizer.switches())
-                && due
-                && stepper.observe(stepper.test(validation)?.0)
-            {
-                record.progress.switched_at = Some(step);
-                observer.on_message(&format!(
-                    "{name}: plain gradients from step {step} on: the validation loss has stalled"
-                ));
-            }
-        }
-        // The checkpoint before a divergence is worth more than one after it.
-        if save && !diverged && (due || !stopped) {
-            save_checkpoint(job, &mut folder, &mut record, &mut stepper, &curve, observer)?;
-        }
-        record.progress.wall_seconds = wall_before + began.elapsed().as_secs_f64();
-        record.progress.note = if diverged {
-            Some(format!("{DIVERGED} at step {step}"))
-        } else if stopped {
-            let reason = if out_of_time { "stopped by --max-time" } else { "interrupted" };
-            Some(format!("{reason} at step {step}"))
-        } else {
-            None
-        };
-        if notable || diverged {
-            write_record(&record)?;
-        }
-        observer.on_step(&stepped(&pace));
-        if record.progress.note.is_some() {
-            break;
-        }
-        pace.restart();
-    }
-    let run = Run { record, curve: curve.into_rows() };
     observer.on_end(&run);
     Ok(run)
 }
 
-fn save_checkpoint<M: Model>(
-    job: &Job,
-    folder: &mut RunFolder,
-    record: &mut Record,
-    stepper: &mut Stepper<M>,
-    curve: &Curve,
-    observer: &mut dyn Observer,
-) -> Result<()> {
-    let record = Record { progress: Progress { note: None, ..record.progress.clone() }, ..record.clone() };
-    folder.checkpoints.save(&record, |folder| {
-        curve.save(folder)?;
-        stepper.save(folder)
-    })?;
-    folder.forget_replaced().context("the run that this one takes the place of")?;
-    observer.on_checkpoint(record.progress.steps, &job.folder);
-    Ok(())
+/// A run under way.
+struct Training<'a, M> {
+    job: &'a Job<'a>,
+    schedule: Schedule,
+    per_epoch: usize,
+    stepper: Stepper<M>,
+    folder: RunFolder,
+    record: Record,
+    curve: Curve,
+    pace: Pace,
+    began: Instant,
+    /// The time that it had taken before this process.
+    wall_seconds_before: f64,
+    least_error: f64,
+}
+
+enum Begin<'a, M> {
+    Training(Box<Training<'a, M>>, Batches),
+    Done(Run),
+}
+
+/// What is to be done after a step.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    test: bool,
+    checkpoint: bool,
+    /// Why the run stops here, if it does.
+    stop: Option<&'static str>,
+}
+
+impl<'a, M: Model> Training<'a, M> {
+    fn begin(job: &'a Job<'a>, observer: &mut dyn Observer) -> Result<Begin<'a, M>> {
+        let Job { experiment, settings, data, .. } = job;
+        let name = job.name();
+        let batch_size = settings.batch_size.unwrap_or(experiment.batch_size);
+        ensure!(
+            batch_size <= data.train.len(),
+            "--batch-size {batch_size}: expected at most the {} training {} that there are; give a smaller one",
+            data.train.len(),
+            data.inputs.samples()
+        );
+        ensure!(
+            batch_size > 1 || M::BATCH_NORM != Some(BatchNorms::OfVectors),
+            "--batch-size 1: expected at least 2 for the {}, whose batch norms see one number of each sample: alone it \
+             has no deviation, and nothing is learned",
+            M::NAME
+        );
+        let batches = Batches::new(data, batch_size, job.seed);
+        let per_epoch = batches.per_epoch();
+        let schedule = Schedule::new(experiment, job.optimizer, settings, per_epoch);
+        let mut stepper = Stepper::<M>::new(experiment, job.optimizer, job.seed, settings, data, job.device)?;
+        let mut record = job.record(&batches, &schedule, &stepper)?;
+
+        let (folder, beginning) = RunFolder::open(&job.folder, settings.start, &record)?;
+        let curve = match beginning {
+            Beginning::Done(run) => {
+                observer.on_message(&format!("{name}: had come to its end before"));
+                return Ok(Begin::Done(*run));
+            }
+            Beginning::GoOn(checkpoint) => {
+                stepper.load(&checkpoint.folder)?;
+                let Progress { steps, seconds, wall_seconds, switched_at, .. } = checkpoint.manifest.record.progress;
+                record.progress = Progress { steps, seconds, wall_seconds, switched_at, ..record.progress };
+                observer.on_message(&format!("{name}: goes on from the checkpoint of step {steps}"));
+                Curve::restore(&checkpoint.folder, &job.folder)?
+            }
+            Beginning::New => {
+                if settings.start == Start::Resume && job.folder.join(RECORD_FILE).exists() {
+                    observer.on_message(&format!("{name}: had no checkpoint: it begins anew"));
+                }
+                Curve::create(&job.folder)?
+            }
+        };
+        observer.on_begin(&Begun {
+            name,
+            done: record.progress.steps,
+            planned: schedule.steps,
+            batch_size,
+            samples: data.inputs.samples(),
+        });
+        let mut training = Training {
+            job,
+            schedule,
+            per_epoch,
+            stepper,
+            folder,
+            least_error: curve.rows().iter().map(|row| row.test_error).fold(f64::INFINITY, f64::min),
+            curve,
+            pace: Pace::new(),
+            began: Instant::now(),
+            wall_seconds_before: record.progress.wall_seconds,
+            record,
+        };
+        // What a run of before left is no longer true.
+        training.write_record()?;
+        Ok(Begin::Training(Box::new(training), batches))
+    }
+
+    /// Trains to the last step, or to where it stops.
+    fn run(mut self: Box<Self>, batches: Batches, observer: &mut dyn Observer) -> Result<Run> {
+        let (first, end) = (self.record.progress.steps, self.schedule.steps);
+        let look_every = if self.job.device == Device::Cpu { 1 } else { LOOK_EVERY };
+        self.pace.restart();
+        for (step, (inputs, labels)) in (first + 1..=end).zip(batches.stream(first, end)) {
+            self.stepper.step(step, self.schedule.rate(step - 1), &inputs, &labels)?;
+            self.pace.stepped();
+            let due = self.due(step);
+            if !due.test && !due.checkpoint && step % look_every != 0 {
+                continue;
+            }
+            let train_loss = self.look(step);
+            // The loss may have been none for a while where it is not looked at in each step.
+            let word = if look_every == 1 { "at" } else { "by" };
+            let mut diverged = !train_loss.is_finite();
+            if due.stop.is_some() && !due.test && !diverged {
+                // The test is for the report alone: the run that goes on from here does not have it.
+                self.checkpoint(observer)?;
+                self.test(step, train_loss, false, observer)?;
+            } else {
+                if due.test || diverged {
+                    diverged |= !self.test(step, train_loss, true, observer)?.is_finite();
+                }
+                // The checkpoint before a divergence is worth more than one after it.
+                if due.checkpoint && !diverged {
+                    self.checkpoint(observer)?;
+                }
+            }
+            self.record.progress.note = match due.stop {
+                _ if diverged => Some(format!("{DIVERGED} {word} step {step}")),
+                Some(reason) => Some(format!("{reason} at step {step}")),
+                None => None,
+            };
+            if due.test || due.checkpoint || diverged {
+                self.write_record()?;
+            }
+            observer.on_step(&self.stepped());
+            if self.record.progress.note.is_some() {
+                break;
+            }
+            self.pace.restart();
+        }
+        Ok(Run { record: self.record, curve: self.curve.into_rows() })
+    }
+
+    fn due(&self, step: usize) -> Due {
+        let Job { settings, wishes, .. } = self.job;
+        let last = step == self.schedule.steps;
+        let stop = if last {
+            None
+        } else if wishes.stop.load(Ordering::Relaxed) {
+            Some("interrupted")
+        } else {
+            settings.max_time.is_some_and(|time| self.began.elapsed() >= time).then_some("stopped by --max-time")
+        };
+        let wanted = wishes.checkpoint.swap(false, Ordering::Relaxed);
+        Due {
+            test: step.is_multiple_of(self.schedule.eval_every) || last,
+            checkpoint: step.is_multiple_of(settings.checkpoint_every) || last || stop.is_some() || wanted,
+            stop,
+        }
+    }
+
+    /// Waits for the step, notes how far the run has come, and returns the mean loss since the last test.
+    fn look(&mut self, step: usize) -> f64 {
+        let loss = self.stepper.loss_sum() / (step - self.curve.rows().last().map_or(0, |row| row.step)) as f64;
+        let seconds = self.pace.looked();
+        self.record.machine.cuda_graph = self.stepper.is_captured();
+        let progress = &mut self.record.progress;
+        progress.steps = step;
+        progress.seconds += seconds;
+        progress.state_bytes = self.stepper.state_bytes();
+        progress.step_milliseconds = self.pace.per_step().map(|time| 1e3 * time.as_secs_f64());
+        loss
+    }
+
+    /// Tests, and adds a row to the curve; returns the test loss. One that `counts` begins a new sum of losses, may be the best,
+    /// and may end the method's stage.
+    fn test(&mut self, step: usize, train_loss: f64, counts: bool, observer: &mut dyn Observer) -> Result<f64> {
+        observer.on_testing();
+        let began = Instant::now();
+        let (test_loss, test_error) = self.stepper.test(&self.job.data.test)?;
+        self.pace.tested(began);
+        let epoch = step as f64 / self.per_epoch as f64;
+        let seconds = self.record.progress.seconds;
+        let evaluation = Evaluation { step, epoch, train_loss, test_loss, test_error, seconds };
+        let is_best = counts && test_error < self.least_error;
+        if is_best {
+            self.least_error = test_error;
+            self.stepper.save_weights(&self.job.folder.join(BEST_WEIGHTS))?;
+        }
+        self.curve.append(evaluation)?;
+        let rate = self.schedule.rate(step - 1);
+        observer.on_test(&Tested { evaluation: &evaluation, rate, is_best, stepped: self.stepped() });
+        if counts {
+            self.stepper.forget_losses();
+            if let Some(validation) = self.job.data.validation.as_ref().filter(|_| self.job.optimizer.switches())
+                && self.stepper.observe(self.stepper.test(validation)?.0)
+            {
+                self.record.progress.switched_at = Some(step);
+                observer.on_message(&format!(
+                    "{}: plain gradients from step {step} on: the validation loss has stalled",
+                    self.job.name()
+                ));
+            }
+        }
+        Ok(test_loss)
+    }
+
+    fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.note_time_and_memory();
+        let Self { record, folder, stepper, curve, .. } = self;
+        folder.checkpoints.save(record, |folder| {
+            curve.save(folder)?;
+            stepper.save(folder)
+        })?;
+        folder.forget_replaced().context("the run that this one takes the place of")?;
+        observer.on_checkpoint(record.progress.steps, &folder.path);
+        Ok(())
+    }
+
+    fn write_record(&mut self) -> Result<()> {
+        self.note_time_and_memory();
+        write_atomically(&self.job.folder.join(RECORD_FILE), &serde_json::to_vec_pretty(&self.record)?)
+    }
+
+    fn note_time_and_memory(&mut self) {
+        self.record.progress.wall_seconds = self.wall_seconds_before + self.began.elapsed().as_secs_f64();
+        self.record.progress.peak_memory_bytes = machine::peak_memory();
+    }
+
+    fn stepped(&self) -> Stepped {
+        let step = self.record.progress.steps;
+        let steps = self.schedule.steps - step;
+        let left = self.pace.left(steps, steps.div_ceil(self.schedule.eval_every));
+        Stepped { step, per_step: self.pace.per_step().unwrap_or_default(), left }
+    }
 }
