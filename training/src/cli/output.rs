@@ -106,7 +106,7 @@ impl Observer for Screen {
         }
         let error = run.curve.last().map_or("-".to_owned(), |row| format!("{:.2} %", row.test_error));
         let note = run.record.cut_short().map(|note| format!(" ({note})")).unwrap_or_default();
-        let name = self.begun.as_ref().map_or_else(String::new, |run| format!("{}: ", run.name));
-        self.line(&format!("{name}{} steps, test error {error}{note}", run.record.progress.steps));
+        let (optimizer, seed) = (run.record.conditions.optimizer.name(), run.record.seed);
+        self.line(&format!("{optimizer}-seed{seed}: {} steps, test error {error}{note}", run.record.progress.steps));
     }
 }

@@ -66,9 +66,12 @@ impl RunFolder {
     /// Takes the folder for this process, and tells from where the run begins.
     pub fn open(path: &Path, start: Start, record: &Record) -> Result<(Self, Beginning)> {
         ensure_free(path, start, &record.conditions.experiment)?;
+        let aside = aside(path)?;
         let replaced = match start {
-            Start::Overwrite if is_run(path) => Some(set_aside(path)?),
-            _ => None,
+            Start::Overwrite if is_run(path) => Some(set_aside(path, aside)?),
+            // This is the run that was to take the place of that one.
+            Start::Overwrite | Start::Resume => Some(aside).filter(|aside| aside.exists()),
+            Start::New => None,
         };
         let lock = lock(path)?;
         let folder = Self { path: path.to_owned(), checkpoints: Checkpoints::open(path)?, replaced, _lock: lock };
@@ -152,13 +155,16 @@ fn lock(folder: &Path) -> Result<File> {
     Ok(lock)
 }
 
-/// Gives a run another name beside, and returns that.
-fn set_aside(folder: &Path) -> Result<PathBuf> {
-    let held = lock(folder)?;
+/// Where a run is while another takes its place.
+fn aside(folder: &Path) -> Result<PathBuf> {
     let name = folder.file_name().context("a folder with a name")?.to_string_lossy();
-    let aside = folder.with_file_name(format!("{REPLACED}{name}"));
-    let has_checkpoint = || -> Result<bool> { Checkpoints::any(folder) };
-    if aside.exists() && !has_checkpoint()? {
+    Ok(folder.with_file_name(format!("{REPLACED}{name}")))
+}
+
+/// Gives a run that other name.
+fn set_aside(folder: &Path, aside: PathBuf) -> Result<PathBuf> {
+    let held = lock(folder)?;
+    if aside.exists() && !Checkpoints::any(folder)? {
         // This one was to take the place of that, and never came to a checkpoint: that is the one to keep.
         std::fs::remove_dir_all(folder).with_context(|| format!("{}: cannot be removed", folder.display()))?;
     } else {

@@ -156,7 +156,8 @@ fn an_old_run_goes_when_the_new_one_has_a_checkpoint() {
         kill_when(&mut start(), || aside.join("run.json").exists() && sgd.join("run.json").exists());
         assert_eq!(read(aside.join("curve.csv")), old);
     }
-    run(&mut train(folder.path(), "--steps 10 --overwrite --out out"));
+    // Gone on with, the new one has taken its place.
+    run(&mut train(folder.path(), "--steps 10 --resume --out out"));
     assert!(!aside.exists() && read(sgd.join("curve.csv")).lines().count() == 2);
 
     // Another experiment's run is nobody's to replace or to go on with.

@@ -181,7 +181,7 @@ fn panel(area: &Area, section: &Section, (quantities, y_label): (Quantities, &st
         chart.draw_series([band]).map_err(drawing)?;
     }
     for curves in &curves {
-        let style = color(curves.row.optimizer).mix(0.4).stroke_width(1);
+        let style = color(curves.row.optimizer).mix(0.6).stroke_width(1);
         for piece in window.clip(&line(&curves.training, x)) {
             chart.draw_series(LineSeries::new(piece, style)).map_err(drawing)?;
         }
@@ -414,7 +414,7 @@ impl Entry<'_> {
                 area.draw(&solid(BLACK.stroke_width(2))).map_err(drawing)?;
             }
             Sample::Dashed => area.draw(&DashedPathElement::new(ends, 5, 4, BLACK.stroke_width(1))).map_err(drawing)?,
-            Sample::Pale => area.draw(&solid(BLACK.mix(0.4).stroke_width(1))).map_err(drawing)?,
+            Sample::Pale => area.draw(&solid(BLACK.mix(0.6).stroke_width(1))).map_err(drawing)?,
             Sample::Dotted => area.draw(&DashedPathElement::new(ends, 1, 3, GREY.stroke_width(1))).map_err(drawing)?,
         }
         let style = ("sans-serif", 13).into_text_style(area).pos(Pos::new(HPos::Left, VPos::Center));
