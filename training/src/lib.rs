@@ -7,5 +7,6 @@ pub mod initialise;
 pub mod method;
 pub mod models;
 pub mod optimizer;
+pub mod screen;
 pub mod trained;
 pub mod trainer;

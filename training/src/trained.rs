@@ -3,12 +3,12 @@
 use crate::catalogue::{WithModel, with_model_of};
 use crate::data::{Dataset, Split};
 use crate::models::Model;
-use crate::trainer::BEST_WEIGHTS;
+use crate::trainer::newest_checkpoint;
 use anyhow::{Context, Result, ensure};
 use experiments::experiment::Experiment;
 use experiments::record::Record;
-use experiments::run::CHECKPOINTS;
-use std::path::{Path, PathBuf};
+use experiments::run::{BEST_WEIGHTS, CHECKPOINTS};
+use std::path::Path;
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
 use tch_svgd::Plain;
@@ -49,10 +49,19 @@ impl Trained {
         let model = with_model_of(experiment, Build(&vs.root(), classes));
         let path = match weights {
             Weights::Best => run.join(BEST_WEIGHTS),
-            Weights::Last => last_checkpoint(run)?.join("weights.safetensors"),
+            // One that is whole: the files are held to their checksums.
+            Weights::Last => newest_checkpoint(&run.join(CHECKPOINTS))?.join("weights.safetensors"),
         };
-        vs.load(&path)
-            .with_context(|| format!("{}: expected the weights of the {}", path.display(), record.conditions.model))?;
+        ensure!(
+            path.exists(),
+            "{}: is not there: the run has no test yet, or is of a program of before; --weights last takes the newest \
+             checkpoint's",
+            path.display()
+        );
+        vs.load(&path).with_context(|| {
+            let model = &record.conditions.model;
+            format!("{}: expected the weights of the {model}, whole and of a program of now", path.display())
+        })?;
         Ok(Self { record, experiment, model, vs })
     }
 
@@ -108,14 +117,4 @@ impl Evaluation {
     pub fn rows(&self) -> Vec<Vec<i64>> {
         (0..self.counts.size()[0]).map(|class| Vec::try_from(self.counts.get(class)).expect("a row of Int64")).collect()
     }
-}
-
-fn last_checkpoint(run: &Path) -> Result<PathBuf> {
-    let folder = run.join(CHECKPOINTS);
-    let entries = std::fs::read_dir(&folder).with_context(|| format!("{}: cannot be read", folder.display()))?;
-    let steps = entries.flatten().map(|entry| entry.path());
-    let is_step = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-"));
-    let newest = steps.filter(is_step).max();
-    ensure!(newest.is_some(), "{}: expected a checkpoint, found none; take --weights best", folder.display());
-    Ok(newest.expect("looked at above"))
 }

@@ -98,7 +98,7 @@ pub struct Origin {
 pub struct Progress {
     /// The steps that were done.
     pub steps: usize,
-    /// Steps between tests.
+    /// Steps between tests; 0 where it was gone on with at others.
     pub eval_every: usize,
     /// Of training alone, tests left out.
     pub seconds: f64,
@@ -107,6 +107,7 @@ pub struct Progress {
     /// The median of one step, in milliseconds.
     pub step_milliseconds: Option<f64>,
     pub state_bytes: usize,
+    /// Of the process, which may have trained others before.
     pub peak_memory_bytes: Option<u64>,
     /// The step at which its method gave way to plain gradients.
     pub switched_at: Option<usize>,
@@ -128,7 +129,7 @@ fn shown(value: &impl Serialize) -> String {
 }
 
 impl Conditions {
-    /// What differs. Data whose digest nobody has recorded are told by their name alone.
+    /// What differs. Data are told by their name, which those have that somebody knows, and others with their digest.
     pub fn differences(&self, now: &Conditions) -> Vec<Difference> {
         // A field that is added to the struct is an error here until it is compared, too.
         let Conditions {
@@ -149,7 +150,7 @@ impl Conditions {
             amp,
             loss_scale,
         } = self;
-        let Data { name, digest, samples: _, training, validation, test } = data;
+        let Data { name, digest: _, samples: _, training, validation, test } = data;
         let mut differences = Vec::new();
         let mut compare = |name: &'static str, before: String, now: String| {
             if before != now {
@@ -164,9 +165,6 @@ impl Conditions {
         compared!(budget: now.budget, scale: now.scale, l1: now.l1, weight_decay: now.weight_decay, amp: now.amp);
         compared!(batch_norm: now.batch_norm, loss_scale: now.loss_scale, training: now.data.training, validation: now.data.validation, test: now.data.test);
         compare("data", name.clone(), now.data.name.clone());
-        if digest.is_some() && now.data.digest.is_some() {
-            compare("data digest", shown(digest), shown(&now.data.digest));
-        }
         differences
     }
 
@@ -214,16 +212,13 @@ impl Record {
         experiment::named(&self.conditions.experiment)
     }
 
-    /// Whether two runs are samples of one thing: of the same conditions, on machines that round alike, ended alike.
+    /// Whether two runs are samples of one thing: of the same conditions, with the same programs, ended alike.
     pub fn is_like(&self, other: &Record) -> bool {
         let (own, others) = (&self.machine, &other.machine);
-        let Machine { device, threads, cuda_graph, cpu: _, instructions, crate_version, libtorch_version } = own;
-        let instructions_alike =
-            instructions.is_none() || others.instructions.is_none() || *instructions == others.instructions;
+        let Machine { device, threads, cuda_graph, cpu: _, instructions: _, crate_version, libtorch_version } = own;
         self.conditions.differences(&other.conditions).is_empty()
             && (device, threads, cuda_graph) == (&others.device, &others.threads, &others.cuda_graph)
             && (crate_version, libtorch_version) == (&others.crate_version, &others.libtorch_version)
-            && instructions_alike
             && (self.progress.eval_every, self.progress.steps) == (other.progress.eval_every, other.progress.steps)
             && self.cut_short() == other.cut_short()
     }

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// The folder of its checkpoints in that of a run.
 pub const CHECKPOINTS: &str = "checkpoints";
 
+/// The weights of the test with the least error so far, in the folder of a run.
+pub const BEST_WEIGHTS: &str = "best.safetensors";
+
 /// One optimizer with one seed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
@@ -22,14 +25,23 @@ impl Run {
         let record = Record::load(folder)?;
         let path = folder.join(CURVE_FILE);
         let curve = read_curve(&path).with_context(|| path.display().to_string())?;
+        let (end, steps) = (curve.last().map_or(0, |row| row.step), record.progress.steps);
+        ensure!(
+            !record.is_finished() || end == steps,
+            "{}: expected rows to step {steps}, where the run has ended, got the last of step {end}; --resume takes it from \
+             the last checkpoint",
+            path.display()
+        );
         Ok(Run { record, curve })
     }
 }
 
 /// Whether a folder holds a run, whatever is left of it.
 pub fn is_run(folder: &Path) -> bool {
-    let holds = |path: PathBuf| std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    folder.join(RECORD_FILE).exists() || folder.join(CURVE_FILE).exists() || holds(folder.join(CHECKPOINTS))
+    let is_step = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("step-");
+    let holds = |path: PathBuf| std::fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(is_step));
+    [RECORD_FILE, CURVE_FILE, BEST_WEIGHTS].iter().any(|file| folder.join(file).exists())
+        || holds(folder.join(CHECKPOINTS))
 }
 
 /// The runs that were found, and what is wrong with those that are not among them.
@@ -50,7 +62,7 @@ pub fn load_all(folders: &[PathBuf]) -> Result<Found> {
         let mut paths = Vec::new();
         walk(folder, &mut BTreeSet::new(), &mut paths, &mut found.left_out)?;
         ensure!(
-            !paths.is_empty(),
+            !paths.is_empty() || !found.left_out.is_empty(),
             "{}: expected a folder with runs, which have {RECORD_FILE} and {CURVE_FILE}, found none",
             folder.display()
         );
@@ -97,6 +109,10 @@ fn walk(
 ) -> Result<()> {
     if folder.join(RECORD_FILE).exists() {
         found.push(folder.to_owned());
+        return Ok(());
+    }
+    if is_run(folder) {
+        left_out.push(format!("{}: is a run without {RECORD_FILE}", folder.display()));
         return Ok(());
     }
     let canonical = folder.canonicalize().with_context(|| unreadable(folder))?;

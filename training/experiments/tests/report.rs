@@ -445,7 +445,40 @@ fn records_of_two_formats_are_of_one_thing_where_their_conditions_are() {
     let text = stdout(&run(&mut report(folder.path(), &["."])));
     assert_eq!(cells(&text, "svgd, weight decay 1e-4").first().map(|row| row[1].as_str()), Some("1"), "{text}");
     write("new", 3, &|_| {});
-    write("newer", 4, &|record| record.conditions.data.digest = Some("f".repeat(32)));
+    write("newer", 4, &|record| record.conditions.data.name = "CIFAR-10 (unverified, ffffffff)".to_owned());
     let text = stdout(&run(&mut report(folder.path(), &["new", "newer"])));
-    assert_eq!(cells(&text, "svgd").iter().filter(|row| row[1] == "1").count(), 2, "{text}");
+    assert_eq!(text.matches("\n## ResNet-20 on CIFAR-10").count(), 2, "{text}");
+    // A processor of another kind rounds otherwise; it is told, and is no other thing.
+    write("newer", 4, &|record| record.machine.instructions = Some("avx512".to_owned()));
+    let text = stdout(&run(&mut report(folder.path(), &["new", "newer"])));
+    assert!(cells(&text, "svgd")[0][1] == "2" && text.contains("avx2 or avx512"), "{text}");
+    // One that was gone on with at other steps is compared with none.
+    write("newer", 4, &|record| record.progress.eval_every = 0);
+    let text = stdout(&run(&mut report(folder.path(), &["new", "newer"])));
+    assert!(!cells(&text, "svgd, tests at steps of its own").is_empty(), "{text}");
+}
+
+/// What is left of a run is told, and a curve that ends before its run is no curve of it.
+#[test]
+fn what_is_left_of_a_run_is_not_passed_over_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(folder.path());
+    std::fs::remove_file(folder.path().join("svgd-seed0/run.json")).unwrap();
+    let short = read(folder.path().join("svgd-seed1/curve.csv"));
+    let rows: Vec<&str> = short.lines().collect();
+    std::fs::write(folder.path().join("svgd-seed1/curve.csv"), rows[..3].join("\n")).unwrap();
+    let output = report(folder.path(), &["."]).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("left out: ./svgd-seed0: is a run without run.json"), "{text}");
+    assert!(
+        text.contains("svgd-seed1/curve.csv: expected rows to step 30") && text.contains("got the last of step 20"),
+        "{text}"
+    );
+    assert_eq!(cells(&stdout(&output), "svgd")[0][1], "1");
+    // Nobody listens.
+    if let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") {
+        let output = report(folder.path(), &["."]).stderr(full).output().unwrap();
+        assert_eq!(cells(&stdout(&output), "svgd")[0][1], "1");
+    }
 }

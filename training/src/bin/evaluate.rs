@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::Device;
 use training::cli::options::{WeightsChoice, data_of};
-use training::cli::output::{say, warn};
+use training::screen::{say, warn};
 use training::trained::Trained;
 
 /// Test the model of a run.
@@ -51,7 +51,7 @@ fn evaluate(arguments: &Arguments) -> Result<()> {
     let data = data_of(&arguments.run, arguments.data.as_ref())?;
     let trained = Trained::load(&arguments.run, arguments.weights.into(), data.classes, Device::cuda_if_available())?;
     let evaluation = trained.evaluate(&data, &data.test);
-    let name = |class: i64| trained.experiment.benchmark.class_name(class);
+    let name = |class: i64| data.class_name(trained.experiment.benchmark, class);
     say(&format!("{} on {}", trained.record.conditions.model, data.describe()));
     say(&format!("test loss {:.4}, test error {:.2} % of {}", evaluation.loss, evaluation.error(), evaluation.answers));
     if data.classes <= SHOWN {

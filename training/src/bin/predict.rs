@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tch::{Device, Kind, Tensor};
 use training::cli::options::{WeightsChoice, data_of};
-use training::cli::output::{say, warn};
 use training::data::{Dataset, Inputs};
+use training::screen::{say, warn};
 use training::trained::Trained;
 
 /// Classify images (PNG or JPEG) by the model of a run.
@@ -67,7 +67,7 @@ fn predict(arguments: &Arguments) -> Result<ExitCode> {
         };
         let shares = trained.logits(&data, &image).softmax(-1, Kind::Float).get(0);
         let (shares, classes) = shares.topk(arguments.top.clamp(1, data.classes), 0, true, true);
-        let name = |at: i64| trained.experiment.benchmark.class_name(classes.int64_value(&[at]));
+        let name = |at: i64| data.class_name(trained.experiment.benchmark, classes.int64_value(&[at]));
         let answers =
             (0..shares.size()[0]).map(|at| format!("{} {:.1} %", name(at), 100.0 * shares.double_value(&[at])));
         say(&format!("{}: {}", path.display(), answers.collect::<Vec<_>>().join(", ")));

@@ -8,6 +8,7 @@ mod threads;
 use crate::catalogue::{WithModel, with_model_of};
 use crate::data;
 use crate::models::Model;
+use crate::screen::{say, warn};
 use crate::trainer::{self, Job, folder};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches};
@@ -16,7 +17,8 @@ use experiments::record::DIVERGED;
 use experiments::report;
 use experiments::run::load_all;
 use options::Options;
-use output::{duration, say, warn};
+use output::duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -62,18 +64,19 @@ impl WithModel for Program<'_> {
         let mut folders: Vec<(_, u64, PathBuf)> = Vec::new();
         for &optimizer in &options.optimizers {
             for &seed in &options.seeds.0 {
-                let begin = options.name.as_ref().map(|name| format!("{name}-")).unwrap_or_default();
+                let begin = options.name.as_ref().map(|name| format!("{name}_")).unwrap_or_default();
                 let folder = out.join(format!("{begin}{}-seed{seed}", optimizer.name()));
                 // All of them before the first is trained for hours.
                 folder::ensure_free(&folder, settings.start, experiment.name)?;
                 folders.push((optimizer, seed, folder));
             }
         }
+        // Before the data are read: a signal that nobody listens to ends the program.
+        let wishes = signals::listen()?;
         tch::set_num_threads(threads::choose::<M>(options.threads));
         let data = data::load(&options.data, experiment.benchmark)?.hold_out(experiment.validation);
         say(&format!("{} on {}", M::NAME, data.describe()));
         let data = data.to_device(device);
-        let wishes = signals::listen()?;
         let began = Instant::now();
         let settings = &settings;
         let jobs = folders.into_iter().map(|(optimizer, seed, folder)| Job {
@@ -86,7 +89,7 @@ impl WithModel for Program<'_> {
             folder,
             wishes: &wishes,
         });
-        let (mut failed, waiting) = train_all::<M>(jobs);
+        let Outcome { mut failed, stopped, waiting } = train_all::<M>(jobs);
         match report_on(&out) {
             Ok(text) => say(&format!("\n{text}")),
             Err(error) => {
@@ -101,37 +104,58 @@ impl WithModel for Program<'_> {
         if !failed.is_empty() {
             warn(&format!("failed: {}", failed.join(", ")));
         }
-        Ok(match (wishes.stop.load(Ordering::Relaxed), failed.is_empty()) {
-            (true, _) => ExitCode::from(signals::INTERRUPTED),
-            (false, true) => ExitCode::SUCCESS,
-            (false, false) => ExitCode::FAILURE,
+        if !stopped.is_empty() {
+            warn(&format!("stopped by --max-time: {}; --resume goes on", stopped.join(", ")));
+        }
+        Ok(match (wishes.stop.load(Ordering::Relaxed), failed.is_empty(), stopped.is_empty()) {
+            (true, _, _) => ExitCode::from(signals::INTERRUPTED),
+            (false, false, _) => ExitCode::FAILURE,
+            (false, true, false) => ExitCode::from(OUT_OF_TIME),
+            (false, true, true) => ExitCode::SUCCESS,
         })
     }
 }
 
-/// Goes through the list, whatever becomes of one of them: the others have nothing to do with it. Returns what failed, and
-/// what was not begun.
-fn train_all<'a, M: Model>(jobs: impl Iterator<Item = Job<'a>>) -> (Vec<String>, Vec<String>) {
-    let (mut failed, mut waiting) = (Vec::new(), Vec::new());
+/// What a program ends with whose runs are not all at their ends, since their time was over.
+const OUT_OF_TIME: u8 = 3;
+
+/// What became of a list of runs.
+#[derive(Debug, Default)]
+struct Outcome {
+    failed: Vec<String>,
+    /// By --max-time.
+    stopped: Vec<String>,
+    /// Those that were not begun.
+    waiting: Vec<String>,
+}
+
+/// Goes through the list, whatever becomes of one of them: the others have nothing to do with it.
+fn train_all<'a, M: Model>(jobs: impl Iterator<Item = Job<'a>>) -> Outcome {
+    let mut outcome = Outcome::default();
     for job in jobs {
         if job.wishes.stop.load(Ordering::Relaxed) {
-            waiting.push(job.name());
+            outcome.waiting.push(job.name());
             continue;
         }
-        match trainer::train::<M>(&job, output::screen().as_mut()) {
-            Ok(run) => {
-                let note = run.record.progress.note.unwrap_or_default();
-                if note.starts_with(DIVERGED) {
-                    failed.push(format!("{} ({note})", job.name()));
+        // A panic is a mistake of ours, which has told its place: no reason for the others not to be trained either.
+        let train = AssertUnwindSafe(|| trainer::train::<M>(&job, output::screen().as_mut()));
+        match catch_unwind(train) {
+            Ok(Ok(run)) => {
+                let interrupted = job.wishes.stop.load(Ordering::Relaxed);
+                match run.record.progress.note {
+                    Some(note) if note.starts_with(DIVERGED) => outcome.failed.push(format!("{} ({note})", job.name())),
+                    Some(_) if !interrupted => outcome.stopped.push(job.name()),
+                    _ => {}
                 }
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 warn(&format!("{}: {error:#}", job.name()));
-                failed.push(job.name());
+                outcome.failed.push(job.name());
             }
+            Err(_) => outcome.failed.push(format!("{} (a panic)", job.name())),
         }
     }
-    (failed, waiting)
+    outcome
 }
 
 /// The report on every run in the folder, which is written there.

@@ -1,11 +1,11 @@
 //! The command line of the training programs.
 
 use crate::catalogue::model_name;
-use crate::cli::output::warn;
 use crate::data::{DataSource, Dataset, load};
+use crate::screen::warn;
 use crate::trained::Weights;
 use crate::trainer::settings::{Length, Settings, Start};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{ArgGroup, Parser, ValueEnum};
 use experiments::experiment::{BatchNorm, Experiment};
 use experiments::optimizer::{OptimizerKind, TABLE};
@@ -30,8 +30,8 @@ is set).
 Signals: the first SIGINT (Ctrl-C), SIGTERM or SIGHUP stops with a checkpoint, the second at once; SIGUSR1 asks for a \
 checkpoint.
 
-Exit status: 0 where all runs came to their ends, 1 where one failed or diverged, 2 for a wrong option, 130 after an \
-interrupt.";
+Exit status: 0 where all runs came to their ends, 1 where one failed or diverged, 2 for a wrong option, 3 where --max-time \
+stopped one, 130 after an interrupt.";
 
 /// Which weights of a run.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -57,7 +57,8 @@ pub fn data_of(run: &Path, source: Option<&DataSource>) -> Result<Dataset> {
         None if record.conditions.data.name == "digits" => DataSource::Digits,
         None => DataSource::Auto,
     };
-    let data = load(&source.cloned().unwrap_or_else(own), record.experiment()?.benchmark)?;
+    let data = load(&source.cloned().unwrap_or_else(own), record.experiment()?.benchmark)
+        .with_context(|| format!("the data of {}; --data says where they are now", run.display()))?;
     if record.conditions.data.digest.as_ref().is_some_and(|digest| *digest != data.digest) {
         warn(&format!("these are {}; the run was on {}", data.name, record.conditions.data.name));
     }
@@ -183,7 +184,7 @@ pub struct Options {
     #[arg(long)]
     pub cuda_graph: bool,
 
-    /// What the folders of the runs begin with: NAME-OPTIMIZER-seedN.
+    /// What the folders of the runs begin with: NAME_OPTIMIZER-seedN.
     #[arg(long, value_parser = name)]
     pub name: Option<String>,
 
@@ -350,10 +351,14 @@ fn rate(text: &str) -> Result<(Option<OptimizerKind>, f64), String> {
     }
 }
 
+/// No run has more of anything.
+const MOST: f64 = 1e12;
+
 /// A whole number above 0, also as 1e3.
 fn count(text: &str) -> Result<usize, String> {
-    let whole = |text: &str| text.parse::<f64>().ok().filter(|n| n.fract() == 0.0 && (1.0..=1e15).contains(n));
-    let parsed = text.parse::<usize>().ok().filter(|&n| n > 0).or_else(|| whole(text).map(|n| n as usize));
+    let whole = |text: &str| text.parse::<f64>().ok().filter(|n| n.fract() == 0.0 && (1.0..=MOST).contains(n));
+    let parsed =
+        text.parse::<usize>().ok().filter(|&n| n > 0 && n as f64 <= MOST).or_else(|| whole(text).map(|n| n as usize));
     parsed.ok_or_else(|| "expected a whole number above 0, such as 1000".to_owned())
 }
 

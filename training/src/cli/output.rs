@@ -1,21 +1,12 @@
-//! What the user sees. A screen that is gone, or full, is no reason to stop training.
+//! A run as the user sees it.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
+use crate::screen::say;
 use crate::trainer::observer::{Begun, Observer, Stepped, Tested};
 use experiments::run::Run;
-
-/// A line on standard output.
-pub fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// A line on standard error.
-pub fn warn(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
 
 /// A duration in as many units as say something.
 pub fn duration(time: Duration) -> String {
@@ -99,14 +90,13 @@ impl Observer for Screen {
         self.line(text);
     }
 
-    fn on_end(&mut self, run: &Run) {
+    fn on_end(&mut self, name: &str, run: &Run) {
         if let Some(bar) = &self.bar {
             bar.disable_steady_tick();
             bar.finish_and_clear();
         }
         let error = run.curve.last().map_or("-".to_owned(), |row| format!("{:.2} %", row.test_error));
         let note = run.record.cut_short().map(|note| format!(" ({note})")).unwrap_or_default();
-        let (optimizer, seed) = (run.record.conditions.optimizer.name(), run.record.seed);
-        self.line(&format!("{optimizer}-seed{seed}: {} steps, test error {error}{note}", run.record.progress.steps));
+        self.line(&format!("{name}: {} steps, test error {error}{note}", run.record.progress.steps));
     }
 }

@@ -1,10 +1,15 @@
 //! Signals: one to stop, again to stop at once, one for a checkpoint.
 
-use super::output::warn;
+use crate::screen::warn;
 use crate::trainer::Wishes;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// After this time a second signal is another wish.
+#[cfg(unix)]
+const MEANT: Duration = Duration::from_millis(500);
 
 /// What a program ends with that was interrupted.
 pub const INTERRUPTED: u8 = 130;
@@ -20,13 +25,18 @@ pub fn listen() -> Result<Arc<Wishes>> {
     let mut signals = signal_hook::iterator::Signals::new(heard).context("no handler for signals")?;
     let told = wishes.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut first: Option<Instant> = None;
         for signal in &mut signals {
             if signal == SIGUSR1 {
                 told.checkpoint.store(true, Ordering::Relaxed);
-            } else if told.stop.swap(true, Ordering::Relaxed) {
-                // The second time the user means it.
-                std::process::exit(i32::from(INTERRUPTED));
+            } else if let Some(first) = first {
+                // A terminal that is closed sends its signal twice, at once; later the user means it.
+                if first.elapsed() >= MEANT {
+                    std::process::exit(i32::from(INTERRUPTED));
+                }
             } else {
+                first = Some(Instant::now());
+                told.stop.store(true, Ordering::Relaxed);
                 warn("stopping after this step, a checkpoint and one more test (press Ctrl-C again to stop at once)");
             }
         }

@@ -1,13 +1,14 @@
 //! Files from the network: gone on with after a break, verified before anything else sees them, by one program at a time.
 
-use crate::cli::output::{say, warn};
+use crate::screen::{say, warn};
 use anyhow::{Context, Result, anyhow, bail};
 use experiments::files::hexadecimal;
 use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -15,6 +16,16 @@ use std::time::Duration;
 const PART: &str = ".part-";
 const UNPACKING: &str = ".unpacking-";
 const LOCK: &str = ".downloading.lock";
+
+/// A download that can be gone on with.
+#[derive(Debug)]
+pub struct Broken(String);
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The value of an environment variable, or what stands for it.
 pub fn variable(name: &str, default: &str) -> String {
@@ -29,6 +40,8 @@ pub fn checksum(text: &str) -> String {
 /// The folder of all data while this program alone downloads into it. What a killed one was unpacking is removed.
 pub struct Downloads<'a> {
     folder: &'a Path,
+    /// What was fetched, to be kept until it is unpacked.
+    fetched: RefCell<Vec<PathBuf>>,
     _lock: File,
 }
 
@@ -47,25 +60,28 @@ impl<'a> Downloads<'a> {
                 std::fs::remove_dir_all(entry.path()).with_context(|| entry.path().display().to_string())?;
             }
         }
-        Ok(Self { folder, _lock: lock })
+        Ok(Self { folder, fetched: RefCell::default(), _lock: lock })
     }
 
     /// A file, at its beginning. What came of it before a break is not fetched again. Where there is an MD5, it has this.
     pub fn fetch(&self, name: &str, url: &str, md5: Option<&str>) -> Result<File> {
-        let path = self.folder.join(format!("{PART}{name}"));
+        // What came from another address is another file.
+        let address = &hexadecimal(&Md5::digest(url))[..8];
+        let path = self.folder.join(format!("{PART}{address}-{name}"));
+        self.fetched.borrow_mut().push(path.clone());
         let cannot_write = || format!("{}: cannot be written", path.display());
         let mut options = OpenOptions::new();
         let mut file = options.create(true).read(true).append(true).open(&path).with_context(cannot_write)?;
         let have = file.metadata().with_context(cannot_write)?.len();
         say(&format!("downloading {name} from {url}{}", if have > 0 { ", where it was broken off" } else { "" }));
-        receive(url, have, &mut file).with_context(|| {
-            format!("{url}: cannot be downloaded; where there is no network, give the folder of the data with --data")
+        receive(url, have, &mut file).map_err(|error| {
+            let text = "cannot be downloaded; where there is no network, give the folder of the data with --data";
+            error.context(Broken(format!("{url}: {text}")))
         })?;
         if let Some(expected) = md5 {
             let found = digest(&mut file)?;
             if found != checksum(expected) {
-                // Nothing to go on from.
-                std::fs::remove_file(&path).with_context(cannot_write)?;
+                self.forget();
                 bail!(
                     "{url}: expected the MD5 {}, got {found}: this is another file, or a damaged one; check the address",
                     checksum(expected)
@@ -81,6 +97,13 @@ impl<'a> Downloads<'a> {
         Ok(tempfile::Builder::new().prefix(UNPACKING).tempdir_in(self.folder)?)
     }
 
+    /// Removes what was fetched, which is no longer wanted, or nothing to go on from.
+    pub fn forget(&self) {
+        for path in self.fetched.borrow_mut().drain(..) {
+            std::fs::remove_file(path).ok();
+        }
+    }
+
     /// Syncs the files of an unpacked folder and gives it its name: a crash leaves no half a data set behind. What was
     /// fetched for it goes.
     pub fn publish(&self, unpacked: &Path, folder: &Path) -> Result<()> {
@@ -88,11 +111,7 @@ impl<'a> Downloads<'a> {
             File::open(file?.path())?.sync_all()?;
         }
         std::fs::rename(unpacked, folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
-        for entry in std::fs::read_dir(self.folder)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(PART) {
-                std::fs::remove_file(entry.path()).ok();
-            }
-        }
+        self.forget();
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Data sets in MNIST's IDX files, MNIST and Fashion-MNIST, and how they get here.
 
-use super::download::{Downloads, variable};
+use super::download::{Broken, Downloads, variable};
 use super::identity;
 use super::{Augmentation, Dataset, Inputs, Split};
 use anyhow::{Context, Result, ensure};
@@ -136,22 +136,32 @@ impl Source {
         let url = variable(self.url_variable, self.url);
         let unpacked = downloads.unpacking()?;
         let files = unpacked.path().join(self.folder);
-        std::fs::create_dir(&files)?;
+        // What is no such data is nothing to go on from.
+        self.unpack(&downloads, &url, &files).inspect_err(|error| {
+            if error.downcast_ref::<Broken>().is_none() {
+                downloads.forget();
+            }
+        })?;
+        downloads.publish(&files, folder)
+    }
+
+    fn unpack(&self, downloads: &Downloads, url: &str, files: &Path) -> Result<()> {
+        std::fs::create_dir(files)?;
         for name in FILES {
             let address = format!("{}/{name}.gz", url.trim_end_matches('/'));
             let compressed = downloads.fetch(&format!("{name}.gz"), &address, None)?;
             std::io::copy(&mut GzDecoder::new(compressed), &mut File::create(files.join(name))?)
                 .with_context(|| format!("{address}: expected a file that gzip has compressed"))?;
         }
-        let data = self.read(&files).with_context(|| format!("{url}: what was downloaded is no {}", self.name))?;
+        let data = self.read(files).with_context(|| format!("{url}: what was downloaded is no {}", self.name))?;
         let digest = identity::digest(&data.train, &data.test)?;
-        let found = identity::name(&digest, &files, self.name);
+        let found = identity::name(&digest, files, self.name);
         ensure!(
             found == self.name,
             "{url}: expected {}, got {found}: other data, or damaged ones; check the address, or give a folder with --data",
             self.name
         );
-        downloads.publish(&files, folder)
+        Ok(())
     }
 }
 

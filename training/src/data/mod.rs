@@ -141,7 +141,8 @@ pub fn load(source: &DataSource, benchmark: Benchmark) -> Result<Dataset> {
     })?;
     data.digest = identity::digest(&data.train, &data.test)?;
     data.name = identity::name(&data.digest, &folder, benchmark.name());
-    data.folder = Some(folder);
+    // As seen from anywhere.
+    data.folder = Some(folder.canonicalize().unwrap_or(folder));
     Ok(data)
 }
 
@@ -202,6 +203,14 @@ impl Dataset {
         let held_out = self.validation.as_ref().map(|split| format!(", {} for validation", split.len()));
         let (held_out, samples) = (held_out.unwrap_or_default(), self.inputs.samples());
         format!("{}: {} training {samples}{held_out}, {} test {samples}", self.name, self.train.len(), self.test.len())
+    }
+
+    /// The name of a class: that of the data set, where these are it.
+    pub fn class_name(&self, benchmark: Benchmark, class: i64) -> String {
+        match self.name.starts_with(benchmark.name()) {
+            true => benchmark.class_name(class),
+            false => class.to_string(),
+        }
     }
 
     pub fn to_device(self, device: Device) -> Dataset {

@@ -6,6 +6,7 @@
 //! that is drawn at random follow from the seed and the step (see data/batches.rs), so these two are the whole state of
 //! the generator.
 
+use crate::screen::warn;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use experiments::files::{hexadecimal, sync_folder, write_synced};
 use experiments::record::Record;
@@ -116,17 +117,22 @@ impl Checkpoints {
     /// # Errors
     /// If there are some, and every one is damaged.
     pub fn newest(&self) -> Result<Option<Checkpoint>> {
-        let steps = steps(&self.folder)?;
+        Self::newest_in(&self.folder)
+    }
+
+    /// The newest in a folder of checkpoints that is only read.
+    pub fn newest_in(folder: &Path) -> Result<Option<Checkpoint>> {
+        let steps = steps(folder)?;
         for (step, path) in &steps {
             match Checkpoint::read(path, *step) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(error) => eprintln!("{error:#}: falling back to the checkpoint before"),
+                Err(error) => warn(&format!("{error:#}: falling back to the checkpoint before")),
             }
         }
         ensure!(
             steps.is_empty(),
             "{}: all {} checkpoints are damaged; begin anew with --overwrite, or elsewhere with --out",
-            self.folder.display(),
+            folder.display(),
             steps.len()
         );
         Ok(None)

@@ -1,7 +1,9 @@
 //! The folder of a run: who may train there, and what becomes of a run that is there already.
 
 use super::checkpoint::{Checkpoint, Checkpoints};
+use super::curve::Curve;
 use super::settings::Start;
+use crate::screen::warn;
 use anyhow::{Context, Result, bail, ensure};
 use experiments::record::{Difference, RECORD_FILE, Record};
 use experiments::run::{Run, is_run};
@@ -13,9 +15,9 @@ use std::path::{Path, PathBuf};
 pub struct RunFolder {
     pub path: PathBuf,
     pub checkpoints: Checkpoints,
-    /// Where the run is that this one takes the place of, until its first checkpoint stands.
-    replaced: Option<PathBuf>,
-    _lock: File,
+    /// Where the runs are that this one takes the place of, until its first checkpoint stands.
+    pub replaced: Vec<PathBuf>,
+    lock: File,
 }
 
 /// From where a run begins.
@@ -54,7 +56,10 @@ pub fn ensure_free(folder: &Path, start: Start, experiment: &str) -> Result<()> 
             ),
             // What cannot be read may be replaced, but not gone on with.
             Err(error) if start == Start::Resume => {
-                return Err(error.context(format!("{shown}: --resume cannot tell what it would go on with")));
+                return Err(error.context(format!(
+                    "{shown}: --resume cannot tell what it would go on with; without {RECORD_FILE} it goes on from the \
+                     newest checkpoint"
+                )));
             }
             Err(_) => {}
         }
@@ -66,15 +71,16 @@ impl RunFolder {
     /// Takes the folder for this process, and tells from where the run begins.
     pub fn open(path: &Path, start: Start, record: &Record) -> Result<(Self, Beginning)> {
         ensure_free(path, start, &record.conditions.experiment)?;
-        let aside = aside(path)?;
+        if start == Start::Overwrite && is_run(path) {
+            set_aside(path)?;
+        }
         let replaced = match start {
-            Start::Overwrite if is_run(path) => Some(set_aside(path, aside)?),
-            // This is the run that was to take the place of that one.
-            Start::Overwrite | Start::Resume => Some(aside).filter(|aside| aside.exists()),
-            Start::New => None,
+            // This is the run that was to take their place.
+            Start::Overwrite | Start::Resume => asides(path)?.into_iter().take_while(|aside| aside.exists()).collect(),
+            Start::New => Vec::new(),
         };
         let lock = lock(path)?;
-        let folder = Self { path: path.to_owned(), checkpoints: Checkpoints::open(path)?, replaced, _lock: lock };
+        let folder = Self { path: path.to_owned(), checkpoints: Checkpoints::open(path)?, replaced, lock };
         let beginning = match start {
             Start::Resume => folder.go_on(record)?,
             Start::New | Start::Overwrite => Beginning::New,
@@ -91,7 +97,7 @@ impl RunFolder {
             self.ensure_continues(before, record)?;
             let longer = record.conditions.planned_steps > before.conditions.planned_steps;
             if before.is_finished() && !longer {
-                return Ok(Beginning::Done(Box::new(Run::load(&self.path)?)));
+                return Ok(Beginning::Done(Box::new(self.finished(before)?)));
             }
         }
         if let Some(checkpoint) = self.checkpoints.newest()? {
@@ -99,21 +105,57 @@ impl RunFolder {
             return Ok(Beginning::GoOn(Box::new(checkpoint)));
         }
         let Some(before) = before else { return Ok(Beginning::New) };
-        let rows = Run::load(&self.path).map_or(0, |run| run.curve.len());
+        let kept = self.replaced.first().map(|aside| format!(" (the run before it is {})", aside.display()));
         ensure!(
-            rows == 0,
-            "{}: has a curve of {rows} rows, to step {}, and no checkpoint to go on from; begin anew with --overwrite, or \
-             elsewhere with --out",
+            before.progress.steps == 0,
+            "{}: was trained to step {}{}, and has no checkpoint to go on from; begin anew with --overwrite, or elsewhere \
+             with --out",
             self.path.display(),
-            before.progress.steps
+            before.progress.steps,
+            kept.unwrap_or_default()
         );
         Ok(Beginning::New)
+    }
+
+    /// A run that has ended, whose curve may have been lost: the last checkpoint has it as well.
+    fn finished(&self, record: &Record) -> Result<Run> {
+        Run::load(&self.path).or_else(|error| {
+            let newest = self.checkpoints.newest()?;
+            let last = newest.filter(|checkpoint| checkpoint.manifest.record.progress.steps == record.progress.steps);
+            let Some(checkpoint) = last else {
+                let none =
+                    "no checkpoint of its last step has another; begin anew with --overwrite, or elsewhere with --out";
+                return Err(error.context(format!("{}: {none}", self.path.display())));
+            };
+            warn(&format!("{error:#}: it is that of checkpoint {} now", checkpoint.folder.display()));
+            Curve::restore(&checkpoint.folder, &self.path)?;
+            Run::load(&self.path)
+        })
+    }
+
+    /// Refuses to write into a folder that has got the name meanwhile.
+    pub fn ensure_ours(&self) -> Result<()> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let held = self.lock.metadata()?;
+            let there = std::fs::metadata(self.path.join(LOCK)).ok();
+            ensure!(
+                there.is_some_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())),
+                "{}: has been moved, removed or replaced while the run was trained here: it stops, with what its last \
+                 checkpoint has",
+                self.path.display()
+            );
+        }
+        Ok(())
     }
 
     /// Refuses to go on under other conditions than those of the run that was stopped. A run at a constant rate may go
     /// on for longer than it was to.
     fn ensure_continues(&self, before: &Record, now: &Record) -> Result<()> {
-        let constant = before.conditions.decay_at.is_none() && now.conditions.decay_at.is_none();
+        // Its validation losses are those of its tests, the last step's too: they tell when to switch.
+        let switches = now.conditions.optimizer.switches();
+        let constant = !switches && before.conditions.decay_at.is_none() && now.conditions.decay_at.is_none();
         let may_differ = |difference: &Difference| {
             difference.name == "planned_steps"
                 && constant
@@ -122,21 +164,31 @@ impl RunFolder {
         };
         let mut differences = before.conditions.differences(&now.conditions);
         differences.retain(|difference| !may_differ(difference));
+        let mut compare = |name, before: u64, now: u64| {
+            if before != now {
+                differences.push(Difference { name, before: before.to_string(), now: now.to_string() });
+            }
+        };
+        compare("seed", before.seed, now.seed);
+        if switches {
+            compare("eval_every", before.progress.eval_every as u64, now.progress.eval_every as u64);
+        }
         if differences.is_empty() {
             return Ok(());
         }
         let told = differences.iter().map(|Difference { name, before, now }| format!("{name} was {before}, is {now}"));
         bail!(
             "{}: --resume goes on with a run under its own conditions, but {}; give the options that it was started \
-             with, or another --out",
+             with (it has come to step {}), or another --out",
             self.path.display(),
-            told.collect::<Vec<_>>().join(", ")
+            told.collect::<Vec<_>>().join(", "),
+            before.progress.steps
         )
     }
 
-    /// After a checkpoint: the run before is no longer wanted.
+    /// After a checkpoint: the runs before are no longer wanted.
     pub fn forget_replaced(&mut self) -> Result<()> {
-        if let Some(replaced) = self.replaced.take() {
+        for replaced in self.replaced.drain(..) {
             std::fs::remove_dir_all(&replaced).with_context(|| format!("{}: cannot be removed", replaced.display()))?;
         }
         Ok(())
@@ -155,24 +207,32 @@ fn lock(folder: &Path) -> Result<File> {
     Ok(lock)
 }
 
-/// Where a run is while another takes its place.
-fn aside(folder: &Path) -> Result<PathBuf> {
+/// Runs that are kept while others take their place, at most.
+const MOST_REPLACED: usize = 100;
+
+/// Where runs are while another takes their place: the names that there are.
+fn asides(folder: &Path) -> Result<Vec<PathBuf>> {
     let name = folder.file_name().context("a folder with a name")?.to_string_lossy();
-    Ok(folder.with_file_name(format!("{REPLACED}{name}")))
+    let numbered = |number: usize| if number == 1 { String::new() } else { format!("-{number}") };
+    let name = |number| folder.with_file_name(format!("{REPLACED}{name}{}", numbered(number)));
+    Ok((1..=MOST_REPLACED).map(name).collect())
 }
 
-/// Gives a run that other name.
-fn set_aside(folder: &Path, aside: PathBuf) -> Result<PathBuf> {
+/// Gives a run another name beside; one that never came to anything goes.
+fn set_aside(folder: &Path) -> Result<()> {
     let held = lock(folder)?;
-    if aside.exists() && !Checkpoints::any(folder)? {
-        // This one was to take the place of that, and never came to a checkpoint: that is the one to keep.
+    let asides = asides(folder)?;
+    let came_to_something = |folder: &Path| -> Result<bool> {
+        let steps = Record::load(folder).map_or(1, |record| record.progress.steps);
+        Ok(steps > 0 || Checkpoints::any(folder)?)
+    };
+    if asides[0].exists() && !came_to_something(folder)? {
         std::fs::remove_dir_all(folder).with_context(|| format!("{}: cannot be removed", folder.display()))?;
     } else {
-        if aside.exists() {
-            std::fs::remove_dir_all(&aside).with_context(|| format!("{}: cannot be removed", aside.display()))?;
-        }
-        std::fs::rename(folder, &aside).with_context(|| format!("{}: cannot be set aside", folder.display()))?;
+        let free = asides.iter().find(|aside| !aside.exists());
+        let free = free.with_context(|| format!("{}: too many runs were to take its place", folder.display()))?;
+        std::fs::rename(folder, free).with_context(|| format!("{}: cannot be set aside", folder.display()))?;
     }
     drop(held);
-    Ok(aside)
+    Ok(())
 }

@@ -3,7 +3,6 @@
 use anyhow::Result;
 use experiments::record::{Machine, Origin};
 use std::path::Path;
-use std::process::Command;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -28,7 +27,7 @@ pub fn origin(data_folder: Option<&Path>) -> Origin {
         host: host.map(|name| name.trim().to_owned()),
         started: OffsetDateTime::now_utc().format(&Rfc3339).ok(),
         command: Some(std::env::args().collect::<Vec<_>>().join(" ")),
-        commit: commit(),
+        commit: option_env!("TRAINING_COMMIT").map(str::to_owned),
         data_folder: data_folder.map(|folder| folder.display().to_string()),
     }
 }
@@ -58,11 +57,4 @@ fn instructions() -> Option<&'static str> {
 #[cfg(not(target_arch = "x86_64"))]
 fn instructions() -> Option<&'static str> {
     Some(std::env::consts::ARCH)
-}
-
-/// The commit of the source that the program was built from, where it is there still.
-fn commit() -> Option<String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let git = Command::new("git").arg("-C").arg(source).args(["describe", "--always", "--dirty"]).output().ok()?;
-    git.status.success().then(|| String::from_utf8_lossy(&git.stdout).trim().to_owned())
 }

@@ -20,13 +20,13 @@ use experiments::experiment::Experiment;
 use experiments::files::write_atomically;
 use experiments::optimizer::OptimizerKind;
 use experiments::record::{Conditions, DIVERGED, Data, Progress, RECORD_FILE, Record};
-use experiments::run::Run;
+use experiments::run::{BEST_WEIGHTS, Run};
 use folder::{Beginning, RunFolder};
 use observer::{Begun, Observer, Stepped, Tested};
 use pace::Pace;
 use schedule::Schedule;
 use settings::{Settings, Start};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use step::Stepper;
@@ -35,8 +35,11 @@ use tch::Device;
 /// Steps between looks at the loss on a device, which wait for it. On the CPU each step is looked at.
 const LOOK_EVERY: usize = 50;
 
-/// The weights of the test with the least error so far, in the folder of a run.
-pub const BEST_WEIGHTS: &str = "best.safetensors";
+/// The newest whole checkpoint in a folder of them.
+pub fn newest_checkpoint(checkpoints: &Path) -> Result<PathBuf> {
+    let newest = checkpoint::Checkpoints::newest_in(checkpoints)?;
+    Ok(newest.with_context(|| format!("{}: expected a checkpoint, found none", checkpoints.display()))?.folder)
+}
 
 /// What the user may want of a run meanwhile.
 #[derive(Debug, Default)]
@@ -64,7 +67,7 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// The name of the run and of its folder.
     pub fn name(&self) -> String {
-        format!("{}-seed{}", self.optimizer.name(), self.seed)
+        self.folder.file_name().unwrap_or(self.folder.as_os_str()).to_string_lossy().into_owned()
     }
 
     fn record<M: Model>(&self, batches: &Batches, schedule: &Schedule, stepper: &Stepper<M>) -> Result<Record> {
@@ -109,7 +112,7 @@ pub fn train<M: Model>(job: &Job, observer: &mut dyn Observer) -> Result<Run> {
         Begin::Training(training, batches) => training.run(batches, observer)?,
         Begin::Done(run) => run,
     };
-    observer.on_end(&run);
+    observer.on_end(&job.name(), &run);
     Ok(run)
 }
 
@@ -132,6 +135,16 @@ struct Training<'a, M> {
 enum Begin<'a, M> {
     Training(Box<Training<'a, M>>, Batches),
     Done(Run),
+}
+
+/// The best weights as they were at a checkpoint: those that came later belong to tests that come again.
+fn restore_best(checkpoint: &Path, run: &Path) -> Result<()> {
+    let (saved, best) = (checkpoint.join(BEST_WEIGHTS), run.join(BEST_WEIGHTS));
+    match saved.exists() {
+        true => write_atomically(&best, &std::fs::read(&saved).with_context(|| saved.display().to_string())?),
+        false if best.exists() => std::fs::remove_file(&best).with_context(|| best.display().to_string()),
+        false => Ok(()),
+    }
 }
 
 /// What is to be done after a step.
@@ -174,9 +187,12 @@ impl<'a, M: Model> Training<'a, M> {
             }
             Beginning::GoOn(checkpoint) => {
                 stepper.load(&checkpoint.folder)?;
-                let Progress { steps, seconds, wall_seconds, switched_at, .. } = checkpoint.manifest.record.progress;
-                record.progress = Progress { steps, seconds, wall_seconds, switched_at, ..record.progress };
+                let before = checkpoint.manifest.record.progress;
+                let eval_every = if before.eval_every == schedule.eval_every { schedule.eval_every } else { 0 };
+                record.progress = Progress { eval_every, note: None, ..before };
+                let steps = record.progress.steps;
                 observer.on_message(&format!("{name}: goes on from the checkpoint of step {steps}"));
+                restore_best(&checkpoint.folder, &job.folder)?;
                 Curve::restore(&checkpoint.folder, &job.folder)?
             }
             Beginning::New => {
@@ -186,6 +202,12 @@ impl<'a, M: Model> Training<'a, M> {
                 Curve::create(&job.folder)?
             }
         };
+        for kept in &folder.replaced {
+            observer.on_message(&format!(
+                "{name}: the run whose place this one takes is {} until this one has a checkpoint",
+                kept.display()
+            ));
+        }
         observer.on_begin(&Begun {
             name,
             done: record.progress.steps,
@@ -227,9 +249,12 @@ impl<'a, M: Model> Training<'a, M> {
             // The loss may have been none for a while where it is not looked at in each step.
             let word = if look_every == 1 { "at" } else { "by" };
             let mut diverged = !train_loss.is_finite();
+            if due.test || due.checkpoint || diverged {
+                self.folder.ensure_ours()?;
+            }
             if due.stop.is_some() && !due.test && !diverged {
                 // The test is for the report alone: the run that goes on from here does not have it.
-                self.checkpoint(observer)?;
+                self.checkpoint(due, observer)?;
                 self.test(step, train_loss, false, observer)?;
             } else {
                 if due.test || diverged {
@@ -237,7 +262,7 @@ impl<'a, M: Model> Training<'a, M> {
                 }
                 // The checkpoint before a divergence is worth more than one after it.
                 if due.checkpoint && !diverged {
-                    self.checkpoint(observer)?;
+                    self.checkpoint(due, observer)?;
                 }
             }
             self.record.progress.note = match due.stop {
@@ -321,14 +346,22 @@ impl<'a, M: Model> Training<'a, M> {
         Ok(test_loss)
     }
 
-    fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    fn checkpoint(&mut self, due: Due, observer: &mut dyn Observer) -> Result<()> {
         self.note_time_and_memory();
         let Self { record, folder, stepper, curve, .. } = self;
+        let best = folder.path.join(BEST_WEIGHTS);
         folder.checkpoints.save(record, |folder| {
+            if best.exists() {
+                std::fs::copy(&best, folder.join(BEST_WEIGHTS)).with_context(|| best.display().to_string())?;
+            }
             curve.save(folder)?;
             stepper.save(folder)
         })?;
-        folder.forget_replaced().context("the run that this one takes the place of")?;
+        // One that is stopped at once, since --overwrite was a mistake, does not take the place of another.
+        if due.stop.is_none() && !folder.replaced.is_empty() {
+            folder.forget_replaced().context("the run that this one takes the place of")?;
+            observer.on_message(&format!("{}: has taken the place of the run before", self.job.name()));
+        }
         observer.on_checkpoint(record.progress.steps, &folder.path);
         Ok(())
     }

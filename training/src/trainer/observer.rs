@@ -49,7 +49,7 @@ pub trait Observer {
     fn on_checkpoint(&mut self, _step: usize, _folder: &Path) {}
     /// A word for the user.
     fn on_message(&mut self, _text: &str) {}
-    fn on_end(&mut self, _run: &Run) {}
+    fn on_end(&mut self, _name: &str, _run: &Run) {}
 }
 
 /// Several that look on.
@@ -78,7 +78,7 @@ impl Observer for Vec<Box<dyn Observer>> {
         self.iter_mut().for_each(|observer| observer.on_message(text));
     }
 
-    fn on_end(&mut self, run: &Run) {
-        self.iter_mut().for_each(|observer| observer.on_end(run));
+    fn on_end(&mut self, name: &str, run: &Run) {
+        self.iter_mut().for_each(|observer| observer.on_end(name, run));
     }
 }

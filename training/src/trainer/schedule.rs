@@ -42,7 +42,7 @@ impl Schedule {
                 (steps, decays.then_some(experiment.decay_at.map(scaled)), eval_every)
             }
             Length::Steps(steps) => (steps, None, steps_per_epoch),
-            Length::Epochs(epochs) => (epochs * steps_per_epoch, None, steps_per_epoch),
+            Length::Epochs(epochs) => (epochs.saturating_mul(steps_per_epoch), None, steps_per_epoch),
         };
         Schedule { steps, decay_at, rates, eval_every: settings.eval_every.unwrap_or(eval_every) }
     }

@@ -6,6 +6,7 @@ use crate::initialise::initialise;
 use crate::method::Method;
 use crate::models::Model;
 use crate::optimizer::Optimizer;
+use crate::screen::warn;
 use anyhow::{Context, Result, ensure};
 use experiments::experiment::{BatchNorm, Experiment};
 use experiments::optimizer::OptimizerKind;
@@ -155,7 +156,7 @@ impl<M: Model> Stepper<M> {
                 Ok(())
             }
             Err(error) => {
-                eprintln!("--cuda-graph: {error}: the steps go on without a graph");
+                warn(&format!("--cuda-graph: {error}: the steps go on without a graph"));
                 self.train(&inputs, &labels)
             }
         }
@@ -228,7 +229,10 @@ impl<M: Model> Stepper<M> {
     /// Writes the weights alone, beside and renamed.
     pub fn save_weights(&self, path: &Path) -> Result<()> {
         let folder = path.parent().context("a folder for the weights")?;
-        let writing = tempfile::Builder::new().prefix(".writing-").suffix(".safetensors").tempfile_in(folder)?;
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // as any new file
+        let writing = builder.prefix(".writing-").suffix(".safetensors").tempfile_in(folder)?;
         self.vs.save(writing.path()).with_context(|| path.display().to_string())?;
         writing.as_file().sync_all()?;
         writing.persist(path).with_context(|| path.display().to_string())?;

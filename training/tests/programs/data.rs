@@ -260,7 +260,7 @@ fn data_are_told_by_what_is_in_them() {
     let text = stdout(&run(&mut train("b", "--resume --steps 6")));
     assert!(text.contains("goes on from the checkpoint of step 4"), "{text}");
     let text = run_refused(&mut train("c", "--resume --steps 8"));
-    assert!(text.contains("data was MNIST (unverified, ") && text.contains("data digest was "), "{text}");
+    assert!(text.contains("data was MNIST (unverified, ") && text.contains(", is MNIST (unverified, "), "{text}");
     let text = stdout(&run(&mut train("c", "--seed 1 --steps 6")));
     assert_eq!(text.matches("## MLP on MNIST (unverified, ").count(), 2, "{text}");
 }
@@ -319,6 +319,9 @@ fn a_download_of_something_else_than_mnist_is_not_kept() {
     let mut program = mlp(folder.path(), &words("--optimizer sgd --steps 1 --batch-size 10 --out out"));
     let text = run_refused(program.env("MNIST_URL", url));
     assert!(text.contains("expected MNIST, got MNIST (unverified, "), "{text}");
+    let left = std::fs::read_dir(folder.path().join("data")).unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!(left, [".downloading.lock"], "nothing is left to go on from");
     assert!(!folder.path().join("data/mnist").exists() && !folder.path().join("out").exists());
 }
 

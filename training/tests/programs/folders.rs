@@ -51,7 +51,7 @@ fn a_run_without_checkpoints_is_a_run() {
     assert_eq!(read(sgd.join("curve.csv")), before);
     // But there is nothing to go on from, and its curve is not thrown away.
     let text = run_refused(&mut train(folder.path(), "--steps 60 --resume"));
-    assert!(text.contains("a curve of 3 rows, to step 30, and no checkpoint to go on from"), "{text}");
+    assert!(text.contains("was trained to step 30, and has no checkpoint to go on from"), "{text}");
     assert_eq!(read(sgd.join("curve.csv")), before);
     // The curve alone is a run, too.
     std::fs::remove_file(sgd.join("run.json")).unwrap();
@@ -125,7 +125,10 @@ fn a_signal_asks_for_a_checkpoint_and_a_time_for_a_stop() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    let text = stdout(&run(&mut train(folder.path(), "--steps 100000 --max-time 1s --resume --out out")));
+    let output = train(folder.path(), "--steps 100000 --max-time 1s --resume --out out").output().unwrap();
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(3), "neither at its end nor failed: {text}");
+    assert!(stderr(&output).contains("stopped by --max-time: sgd-seed0; --resume goes on"), "{}", stderr(&output));
     assert!(
         text.contains("goes on from the checkpoint of step") && text.contains("stopped by --max-time at step"),
         "{text}"
@@ -139,7 +142,7 @@ fn the_report_is_on_every_run_in_the_folder() {
     let text = stdout(&run(&mut train(folder.path(), "--steps 10 --seeds 1,2 --out out")));
     assert!(text.lines().any(|line| line.starts_with("| sgd ") && line.contains("|     3 |")), "{text}");
     let text = stdout(&run(&mut train(folder.path(), "--steps 10 --lr sgd=0.01 --name slow --out out")));
-    assert!(folder.path().join("out/slow-sgd-seed0/run.json").exists());
+    assert!(folder.path().join("out/slow_sgd-seed0/run.json").exists());
     assert!(text.contains("| sgd, rate 0.1 ") && text.contains("| sgd, rate 0.01 "), "{text}");
 }
 
@@ -271,4 +274,187 @@ fn batch_norm_tests_by_moving_means_or_by_the_test_batch() {
     assert_eq!(record(&folder.path().join("paper/sgd-seed0"))["conditions"]["batch_norm"], "batch");
     let text = run_refused(&mut mlp(folder.path(), &words("--data digits --batch-size 1 --steps 1")));
     assert!(text.contains("--batch-size 1: expected at least 2 for the MLP"), "{text}");
+}
+
+/// A copy of a run under another seed's name is no second sample.
+#[test]
+fn a_run_of_another_seed_is_not_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&mut train(folder.path(), "--steps 20 --out out"));
+    std::fs::rename(folder.path().join("out/sgd-seed0"), folder.path().join("out/sgd-seed1")).unwrap();
+    let text = run_refused(&mut train(folder.path(), "--steps 20 --seeds 1 --resume --out out"));
+    assert!(text.contains("seed was 0, is 1"), "{text}");
+}
+
+/// The terminal and the shell both tell that it is closed, within a millisecond.
+#[test]
+fn a_closed_terminal_leaves_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let sgd = folder.path().join("out/sgd-seed0");
+    let mut child = train(folder.path(), "--steps 100000 --out out").stdout(Stdio::null()).spawn().unwrap();
+    while !sgd.join("curve.csv").exists() || !sgd.join("run.json").exists() {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let id = child.id().to_string();
+    run(Command::new("sh").arg("-c").arg(format!("kill -HUP {id}; kill -HUP {id}; kill -HUP {id}")));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(std::fs::read_dir(sgd.join("checkpoints")).unwrap().count() > 0);
+    assert!(record(&sgd)["progress"]["note"].as_str().unwrap().starts_with("interrupted at step"));
+}
+
+#[test]
+fn an_overwrite_by_mistake_can_be_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let sgd = out.join("sgd-seed0");
+    run(&mut train(folder.path(), "--steps 20 --eval-every 5 --out out"));
+    let first = read(sgd.join("curve.csv"));
+    let mut child = train(folder.path(), "--steps 100000 --overwrite --out out")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !out.join(".replaced-sgd-seed0").exists() || !sgd.join("run.json").exists() {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    run(Command::new("kill").args(["-TERM", &child.id().to_string()]));
+    let text = stdout(&child.wait_with_output().unwrap());
+    assert!(text.contains("the run whose place this one takes is out/.replaced-sgd-seed0"), "{text}");
+    assert_eq!(read(out.join(".replaced-sgd-seed0/curve.csv")), first, "it was stopped before its time");
+
+    // A finished run whose checkpoints were pruned has come to something, too: none of the three is lost.
+    train(folder.path(), "--steps 100000 --max-time 1ms --resume --out out").output().unwrap();
+    std::fs::remove_dir_all(sgd.join("checkpoints")).unwrap();
+    let second = read(sgd.join("curve.csv"));
+    kill_when(&mut train(folder.path(), "--steps 100000 --overwrite --out out"), || {
+        out.join(".replaced-sgd-seed0-2").exists() && sgd.join("run.json").exists()
+    });
+    assert_eq!(read(out.join(".replaced-sgd-seed0/curve.csv")), first);
+    assert_eq!(read(out.join(".replaced-sgd-seed0-2/curve.csv")), second);
+    let text = stdout(&run(&mut train(folder.path(), "--steps 10 --resume --out out")));
+    assert!(text.contains("sgd-seed0: has taken the place of the run before"), "{text}");
+    assert!(
+        std::fs::read_dir(&out)
+            .unwrap()
+            .flatten()
+            .all(|entry| !entry.file_name().to_string_lossy().contains("replaced"))
+    );
+}
+
+#[test]
+fn a_curve_that_is_damaged_is_no_reason_to_begin_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let sgd = folder.path().join("out/sgd-seed0");
+    let again = || train(folder.path(), "--steps 20 --eval-every 5 --resume --out out");
+    run(&mut train(folder.path(), "--steps 20 --eval-every 5 --out out"));
+    let whole = read(sgd.join("curve.csv"));
+    // Of a run that has ended it is that of the last checkpoint: rows that are missing would be a wrong table.
+    for damaged in [&whole[..whole.len() - 30], whole.split_inclusive('\n').take(3).collect::<String>().as_str(), ""] {
+        std::fs::write(sgd.join("curve.csv"), damaged).unwrap();
+        let output = run(&mut again());
+        assert!(stderr(&output).contains("it is that of checkpoint"), "{}", stderr(&output));
+        assert_eq!(read(sgd.join("curve.csv")), whole);
+    }
+    std::fs::remove_file(sgd.join("curve.csv")).unwrap();
+    run(&mut again());
+    assert_eq!(read(sgd.join("curve.csv")), whole);
+    // And where there is no checkpoint, what is left is not thrown away.
+    std::fs::remove_dir_all(sgd.join("checkpoints")).unwrap();
+    std::fs::write(sgd.join("curve.csv"), &whole[..whole.len() - 30]).unwrap();
+    let text = run_refused(&mut again());
+    assert!(text.contains("no checkpoint of its last step has another"), "{text}");
+    let text = run_refused(&mut train(folder.path(), "--steps 40 --eval-every 5 --resume --out out"));
+    assert!(text.contains("was trained to step 20, and has no checkpoint"), "{text}");
+    assert_eq!(read(sgd.join("curve.csv")).len(), whole.len() - 30);
+}
+
+/// An editor that saves it puts another file in its place.
+#[test]
+fn a_curve_that_is_removed_meanwhile_comes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("out/sgd-seed0/curve.csv");
+    let mut child = train(folder.path(), "--steps 200 --eval-every 5 --out out").stdout(Stdio::null()).spawn().unwrap();
+    while std::fs::read_to_string(&csv).map_or(0, |text| text.lines().count()) < 3 {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    std::fs::remove_file(&csv).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(curve(csv.parent().unwrap()).len(), 40);
+}
+
+#[test]
+fn a_folder_that_is_moved_away_is_not_written_into_under_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, moved) = (folder.path().join("out"), folder.path().join("moved"));
+    let mut first = train(folder.path(), "--steps 100000 --eval-every 400 --lr 0.05 --out out")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !out.join("sgd-seed0/run.json").exists() {
+        assert!(first.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::fs::rename(&out, &moved).unwrap();
+    run(&mut train(folder.path(), "--steps 10 --out out"));
+    let before = (curve(&out.join("sgd-seed0")), record(&out.join("sgd-seed0")));
+    let output = first.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("has been moved, removed or replaced"), "{}", stderr(&output));
+    assert_eq!((curve(&out.join("sgd-seed0")), record(&out.join("sgd-seed0"))), before);
+}
+
+/// What a killed run had not written into run.json is in its last checkpoint.
+#[test]
+fn what_a_checkpoint_knows_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let svgd = folder.path().join("out/svgd-seed0");
+    let train = |more: &str| {
+        let arguments =
+            format!("--data digits --batch-size 16 --optimizer svgd --checkpoint-every 10 --out out {more}");
+        run(&mut mlp(folder.path(), &words(&arguments)))
+    };
+    train("--steps 20 --eval-every 10");
+    let whole = record(&svgd);
+    std::fs::remove_file(svgd.join("run.json")).unwrap();
+    train("--steps 20 --eval-every 10 --resume");
+    for name in ["state_bytes", "steps", "eval_every"] {
+        assert_eq!(record(&svgd)["progress"][name], whole["progress"][name], "{name}");
+    }
+    assert!(record(&svgd)["progress"]["state_bytes"].as_u64().unwrap() > 0);
+    // Tested at other steps it is compared with none.
+    train("--steps 30 --eval-every 3 --resume");
+    assert_eq!(record(&svgd)["progress"]["eval_every"], 0);
+    // The best weights are of a test that the curve has: those of a lost one go.
+    let best = std::fs::read(svgd.join("checkpoints/step-000000020/best.safetensors")).unwrap();
+    std::fs::remove_dir_all(svgd.join("checkpoints/step-000000030")).unwrap();
+    std::fs::remove_file(svgd.join("run.json")).unwrap();
+    std::fs::write(svgd.join("best.safetensors"), "of a test that is lost").unwrap();
+    train("--steps 21 --eval-every 100 --resume");
+    let rows = curve(&svgd);
+    let is_better = rows.last().unwrap()[4] < rows[..rows.len() - 1].iter().map(|row| row[4]).fold(100.0, f64::min);
+    assert_eq!(std::fs::read(svgd.join("best.safetensors")).unwrap() == best, !is_better);
+    // The best weights alone are a run, too.
+    for left in ["checkpoints", "run.json", "curve.csv"] {
+        let path = svgd.join(left);
+        if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+    }
+    let arguments = words("--data digits --steps 1 --optimizer svgd --out out");
+    assert!(run_refused(&mut mlp(folder.path(), &arguments)).contains("holds a run"));
+}
+
+/// Words on a standard error that nobody can read.
+#[test]
+fn a_full_standard_error_is_no_reason_to_stop() {
+    let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    run(&mut train(folder.path(), "--steps 20 --checkpoint-every 10 --out out"));
+    let sgd = folder.path().join("out/sgd-seed0");
+    std::fs::write(sgd.join("checkpoints/step-000000020/weights.safetensors"), "damaged").unwrap();
+    let output = train(folder.path(), "--steps 30 --seeds 0,1 --resume --out out").stderr(full).output().unwrap();
+    assert!(output.status.success() && stdout(&output).contains("checkpoint of step 10"), "{}", stdout(&output));
+    assert_eq!(record(&folder.path().join("out/sgd-seed1"))["progress"]["steps"], 30);
 }

@@ -27,6 +27,7 @@ fn bad_options_are_refused() {
         (&["--lr", "sgd=0.1,sgd=0.2"], "expected one rate for sgd, got two"),
         (&["--lr", "adam=0.1"], "the --optimizer list, which has no adam"),
         (&["--steps", "1.5"], "expected a whole number above 0"),
+        (&["--epochs", "1000000000000000000"], "expected a whole number above 0"),
         (&["--steps", "5", "--budget", "0.5"], "cannot be used with"),
         (&["--max-time", "soon"], "expected a time such as 90s"),
         (&["--name", "../x"], "expected letters"),

@@ -43,7 +43,28 @@ fn a_run_is_evaluated_as_its_curve_says() {
     assert!(text.contains("nowhere/run.json: cannot be read"), "{text}");
     std::fs::remove_file(svgd.join("best.safetensors")).unwrap();
     let text = run_refused(&mut program("evaluate", folder.path(), "out/svgd-seed0"));
-    assert!(text.contains("best.safetensors: expected the weights of the MLP"), "{text}");
+    assert!(text.contains("best.safetensors: is not there") && text.contains("--weights last"), "{text}");
+    // A damaged checkpoint is passed over, as by --resume.
+    let arguments =
+        "--data digits --optimizer svgd --steps 160 --eval-every 40 --checkpoint-every 120 --out out --resume";
+    run(&mut program("mlp_mnist", folder.path(), arguments));
+    let newest = svgd.join("checkpoints/step-000000160/weights.safetensors");
+    let mut bytes = std::fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&newest, bytes).unwrap();
+    let output = run(&mut program("evaluate", folder.path(), "out/svgd-seed0 --weights last"));
+    assert!(stderr(&output).contains("step-000000160 is damaged"), "{}", stderr(&output));
+    let row = &rows.last().unwrap();
+    assert!(stdout(&output).contains(&format!("test error {:.2} %", row[4])), "{}", stdout(&output));
+    // Digits are no things.
+    run(&mut program(
+        "resnet20_cifar10",
+        folder.path(),
+        "--data digits --optimizer sgd --steps 1 --batch-size 8 --out r",
+    ));
+    let text = stdout(&run(&mut program("evaluate", folder.path(), "r/sgd-seed0")));
+    assert!(text.contains("| 7 ") && !text.contains("horse"), "{text}");
 }
 
 /// An image alone: its answer depends on no other.

@@ -38,7 +38,7 @@ fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let found = load_all(&arguments.runs)?;
     for reason in &found.left_out {
-        eprintln!("left out: {reason}");
+        let _ = writeln!(std::io::stderr(), "left out: {reason}");
     }
     let left_out = found.left_out.len();
     if arguments.strict && left_out > 0 {

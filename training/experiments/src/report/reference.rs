@@ -4,6 +4,7 @@ use crate::curve::Evaluation;
 use crate::experiment::Experiment;
 use crate::optimizer::OptimizerKind;
 use anyhow::{Context, Result, ensure};
+use std::io::Write;
 use std::path::Path;
 use time::PrimitiveDateTime;
 
@@ -21,7 +22,8 @@ pub fn load(folder: &Path, experiment: &Experiment, optimizer: OptimizerKind) ->
     let Some(file) = experiment.log_file(optimizer) else { return Ok(None) };
     let path = folder.join(file);
     if !path.exists() {
-        eprintln!("{}: not there: the authors' curve of {} is left out", path.display(), optimizer.name());
+        let text = format!("{}: not there: the authors' curve of {} is left out", path.display(), optimizer.name());
+        let _ = writeln!(std::io::stderr(), "{text}");
         return Ok(None);
     }
     read(&path, experiment.log_accuracy_unit).with_context(|| path.display().to_string()).map(Some)

@@ -114,10 +114,7 @@ fn rows<'a>(experiment: &Experiment, runs: Vec<&'a Run>) -> Vec<Row<'a>> {
         for (index, own) in traits[number].iter().enumerate() {
             // What the optimizer settles is told where the optimizer alone does not tell it.
             let others = (0..traits.len()).filter(|&other| !own.of_optimizer || optimizers[other] == optimizer);
-            let differs = others.into_iter().any(|other| {
-                let text = &traits[other][index].text;
-                *text != own.text && !(own.may_be_unknown && text.is_empty())
-            });
+            let differs = others.into_iter().any(|other| traits[other][index].text != own.text);
             if (differs || own.unusual) && !own.text.is_empty() {
                 label += &format!(", {}", own.text);
             }
@@ -145,16 +142,14 @@ struct Trait {
     of_optimizer: bool,
     /// It is told even where it is the same everywhere.
     unusual: bool,
-    /// Records of before do not tell it, and are alike all the same.
-    may_be_unknown: bool,
 }
 
 fn traits(experiment: &Experiment, record: &Record) -> Vec<Trait> {
     let Record { conditions, machine, progress, .. } = record;
-    let of_all = |text: String| Trait { text, of_optimizer: false, unusual: false, may_be_unknown: false };
+    let of_all = |text: String| Trait { text, of_optimizer: false, unusual: false };
     // Nothing is said of what is not in use.
     let used = |is: bool, what: &str| of_all(if is { what.to_owned() } else { String::new() });
-    let of_optimizer = |text: String, unusual| Trait { text, of_optimizer: true, unusual, may_be_unknown: false };
+    let of_optimizer = |text: String, unusual| Trait { text, of_optimizer: true, unusual };
     let scale = conditions.scale.map(|scale| format!("scale {scale}")).unwrap_or_default();
     vec![
         of_all(machine.device.clone()),
@@ -172,8 +167,10 @@ fn traits(experiment: &Experiment, record: &Record) -> Vec<Trait> {
             conditions.weight_decay != experiment.weight_decay,
         ),
         of_all(format!("{} parameters", conditions.parameters)),
-        of_all(format!("tests every {} steps", progress.eval_every)),
-        Trait { may_be_unknown: true, ..of_all(machine.instructions.clone().unwrap_or_default()) },
+        of_all(match progress.eval_every {
+            0 => "tests at steps of its own".to_owned(),
+            every => format!("tests every {every} steps"),
+        }),
         of_all(format!("tch-svgd {}", machine.crate_version)),
         of_all(format!("libtorch {}", machine.libtorch_version)),
         of_optimizer(record.cut_short().unwrap_or_default(), record.cut_short().is_some()),
@@ -321,6 +318,9 @@ impl Section<'_> {
         ];
         // Where the rows differ, their labels say it.
         parts.extend(optional.into_iter().filter(|text| !text.is_empty() && !text.contains(" or ")));
+        let instructions: BTreeSet<&str> =
+            self.runs().filter_map(|run| run.record.machine.instructions.as_deref()).collect();
+        parts.extend((!instructions.is_empty()).then(|| instructions.into_iter().collect::<Vec<_>>().join(" or ")));
         parts.push(format!("libtorch {}", all(|record| record.machine.libtorch_version.clone())));
         parts.push(format!("tch-svgd {}", all(|record| record.machine.crate_version.clone())));
         parts.join("; ") + "."
