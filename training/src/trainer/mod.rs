@@ -110,7 +110,7 @@ impl Job<'_> {
 pub fn train<M: Model>(job: &Job, observer: &mut dyn Observer) -> Result<Run> {
     let run = match Training::<M>::begin(job, observer)? {
         Begin::Training(training, batches) => training.run(batches, observer)?,
-        Begin::Done(run) => run,
+        Begin::Done(run) => *run,
     };
     observer.on_end(&job.name(), &run);
     Ok(run)
@@ -134,7 +134,7 @@ struct Training<'a, M> {
 
 enum Begin<'a, M> {
     Training(Box<Training<'a, M>>, Batches),
-    Done(Run),
+    Done(Box<Run>),
 }
 
 /// The best weights as they were at a checkpoint: those that came later belong to tests that come again.
@@ -183,7 +183,7 @@ impl<'a, M: Model> Training<'a, M> {
         let curve = match beginning {
             Beginning::Done(run) => {
                 observer.on_message(&format!("{name}: had come to its end before"));
-                return Ok(Begin::Done(*run));
+                return Ok(Begin::Done(run));
             }
             Beginning::GoOn(checkpoint) => {
                 stepper.load(&checkpoint.folder)?;
@@ -234,7 +234,7 @@ impl<'a, M: Model> Training<'a, M> {
     }
 
     /// Trains to the last step, or to where it stops.
-    fn run(mut self: Box<Self>, batches: Batches, observer: &mut dyn Observer) -> Result<Run> {
+    fn run(mut self, batches: Batches, observer: &mut dyn Observer) -> Result<Run> {
         let (first, end) = (self.record.progress.steps, self.schedule.steps);
         let look_every = if self.job.device == Device::Cpu { 1 } else { LOOK_EVERY };
         self.pace.restart();
