@@ -4,7 +4,7 @@
 //!     cargo run --release --bin tso_alra -- --epochs 8 --seeds 0..3
 //!
 //! Debian's package dataset-fashion-mnist has the images. A tenth of the training images is for validation: it tells when to
-//! switch. Without data and without a network it trains on the handwritten digits that it carries.
+//! switch. `--data digits` trains on the handwritten digits that the program carries.
 
 use clap::{Parser, ValueEnum};
 use experiments::experiment::*;
