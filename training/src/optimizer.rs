@@ -50,9 +50,10 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Of the variables of a model. All weights but those of batch norms get the experiment's penalty `l1 |w|`.
-    pub fn new(kind: OptimizerKind, vs: &nn::VarStore, experiment: &Experiment) -> Result<Self> {
-        let Experiment { l1, weight_decay, eps_inside_root, .. } = *experiment;
+    /// Of the variables of a model. All weights but those of batch norms get the experiment's penalty `l1 |w|`, and all get
+    /// `weight_decay w` (but by AdamW, which has its own).
+    pub fn new(kind: OptimizerKind, vs: &nn::VarStore, experiment: &Experiment, weight_decay: f64) -> Result<Self> {
+        let Experiment { l1, eps_inside_root, .. } = *experiment;
         let adam = |amsgrad| Adam { eps_inside_root, weight_decay, amsgrad, ..Default::default() };
         fn built<R: optim::Rule>(rule: R, vs: &nn::VarStore) -> tch_svgd::Result<Box<dyn AnyRule>> {
             Ok(Box::new(rule.build(vs, 0.0)?))
@@ -60,6 +61,7 @@ impl Optimizer {
         let inner = match kind.rule() {
             Rule::Sgd => built(Sgd { weight_decay, ..Default::default() }, vs),
             Rule::Momentum => built(Sgd { momentum: MOMENTUM, weight_decay, ..Default::default() }, vs),
+            Rule::Nesterov => built(Sgd { momentum: MOMENTUM, nesterov: true, weight_decay, ..Default::default() }, vs),
             Rule::Rmsprop => {
                 built(RmsProp { alpha: RMSPROP_DECAY, eps_inside_root, weight_decay, ..Default::default() }, vs)
             }

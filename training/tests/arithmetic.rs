@@ -238,6 +238,10 @@ fn reference(rule: Rule, rates: &[f64], l1: f64, mut w: f64, gradient: impl Fn(f
                     m = 0.9 * m + g;
                     m
                 }
+                Rule::Nesterov => {
+                    m = 0.9 * m + g;
+                    g + 0.9 * m
+                }
                 Rule::Rmsprop => {
                     v = 0.9 * v + 0.1 * g * g;
                     g / (v + 1e-8).sqrt()
@@ -272,7 +276,7 @@ fn the_optimizers_follow_the_papers_formulas() {
     rates.extend([1e-3; 30]);
     let l1 = 1e-3;
     let experiment = experiment::Experiment { l1, ..MLP_MNIST };
-    for kind in ["sgd", "momentum", "rmsprop", "adam", "amsgrad", "adamw", "adagrad"] {
+    for kind in ["sgd", "momentum", "nesterov", "rmsprop", "adam", "amsgrad", "adamw", "adagrad"] {
         let kind = OptimizerKind::named(kind).unwrap();
         let rule = kind.rule();
         for loss_scale in [1.0, 64.0] {
@@ -284,7 +288,7 @@ fn the_optimizers_follow_the_papers_formulas() {
                 tch::no_grad(|| variable.copy_(&Tensor::from_slice(&start.map(|w| w as f32))));
                 variable
             });
-            let mut optimizer = Optimizer::new(kind, &vs, &experiment).unwrap();
+            let mut optimizer = Optimizer::new(kind, &vs, &experiment, 0.0).unwrap();
             assert_eq!(optimizer.parameters(), 10);
             for &rate in &rates {
                 let loss = |w: &Tensor| -> Tensor { (w - 0.5).square().sum(Kind::Float) * 0.5 };
@@ -301,12 +305,13 @@ fn the_optimizers_follow_the_papers_formulas() {
             }
             let moments = match rule {
                 Rule::Sgd => 0,
-                Rule::Momentum | Rule::Rmsprop | Rule::Adagrad => 1,
+                Rule::Momentum | Rule::Nesterov | Rule::Rmsprop | Rule::Adagrad => 1,
                 Rule::Adam | Rule::Adamw => 2,
                 Rule::Amsgrad => 3,
             };
             // And for some the number of steps of each variable.
-            let counts = if !matches!(rule, Rule::Sgd | Rule::Momentum | Rule::Rmsprop) { 2 } else { 0 };
+            let counts =
+                if !matches!(rule, Rule::Sgd | Rule::Momentum | Rule::Nesterov | Rule::Rmsprop) { 2 } else { 0 };
             assert_eq!(optimizer.state_bytes(), (moments * 10 + counts) * 4);
         }
     }

@@ -41,6 +41,8 @@ pub enum Rule {
     Sgd,
     /// SGD with momentum 0.9.
     Momentum,
+    /// SGD with Nesterov's momentum 0.9.
+    Nesterov,
     Rmsprop,
     Adam,
     Amsgrad,
@@ -115,6 +117,8 @@ optimizers! {
         PLAIN, AS_THEY_ARE, Sgd, (|r| r.sgd, 1.0), Some(|e| e.sgd), Some("sgd"), [0, 114, 178];
     Momentum, "momentum", "SGD with momentum 0.9",
         PLAIN, AS_THEY_ARE, Momentum, (|r| r.momentum, 1.0), None, Some("momentum"), [86, 180, 233];
+    Nesterov, "nesterov", "SGD with Nesterov's momentum 0.9",
+        PLAIN, AS_THEY_ARE, Nesterov, (|r| r.momentum, 1.0), None, None, [0, 190, 210];
     Rmsprop, "rmsprop", "RMSProp with decay 0.9",
         PLAIN, AS_THEY_ARE, Rmsprop, (|r| r.rmsprop, 1.0), Some(|e| e.rmsprop), Some("rmsprop"), [204, 121, 167];
     Adam, "adam", "Adam",

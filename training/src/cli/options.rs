@@ -114,6 +114,10 @@ pub struct Options {
     #[arg(long, value_parser = non_negative, allow_negative_numbers = true)]
     pub scale: Option<f64>,
 
+    /// The factor of the squares' penalty, of all weights [default: the paper's]. adamw has its own, 0.01.
+    #[arg(long, value_parser = non_negative, allow_negative_numbers = true)]
+    pub weight_decay: Option<f64>,
+
     /// Passes over the training samples [default: 10].
     #[arg(long, value_parser = count, allow_negative_numbers = true)]
     pub epochs: Option<usize>,
@@ -240,6 +244,7 @@ impl Options {
             rates: self.lr.clone(),
             scale: self.scale,
             batch_size: self.batch_size,
+            weight_decay: self.weight_decay,
             eval_every: self.eval_every,
             checkpoint_every: self.checkpoint_every,
             start: match (self.resume, self.overwrite) {

@@ -45,10 +45,10 @@ impl Screen {
 impl Observer for Screen {
     fn on_begin(&mut self, run: &Begun) {
         if let Some(bar) = &self.bar {
-            bar.reset();
-            bar.set_length(run.planned as u64);
-            bar.set_position(run.done as u64);
             bar.set_prefix(run.name.clone());
+            bar.set_length(run.planned as u64);
+            bar.reset();
+            bar.set_position(run.done as u64);
             bar.enable_steady_tick(Duration::from_millis(500));
         } else {
             self.line(&format!("{}: {} steps of {} {}", run.name, run.planned - run.done, run.batch_size, run.samples));

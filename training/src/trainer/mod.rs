@@ -95,7 +95,7 @@ impl Job<'_> {
             },
             scale: optimizer.is_virtual().then(|| settings.scale.unwrap_or(experiment.scale)),
             l1: experiment.l1,
-            weight_decay: experiment.weight_decay,
+            weight_decay: settings.weight_decay(experiment),
             batch_norm: M::BATCH_NORM.map(|_| settings.batch_norm(experiment)),
             amp: settings.amp,
             loss_scale: settings.loss_scale,

@@ -35,6 +35,8 @@ pub struct Settings {
     /// SVGD's scale of the virtual gradient, where it is not the paper's.
     pub scale: Option<f64>,
     pub batch_size: Option<usize>,
+    /// The factor of the squares' penalty, where it is not the paper's.
+    pub weight_decay: Option<f64>,
     /// Steps between tests.
     pub eval_every: Option<usize>,
     /// Steps between checkpoints.
@@ -50,6 +52,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The factor of the squares' penalty.
+    pub fn weight_decay(&self, experiment: &Experiment) -> f64 {
+        self.weight_decay.unwrap_or(experiment.weight_decay)
+    }
+
     /// By what batch norm normalizes in tests.
     pub fn batch_norm(&self, experiment: &Experiment) -> BatchNorm {
         let default = if matches!(self.length, Length::Paper(_)) { experiment.batch_norm } else { BatchNorm::Running };

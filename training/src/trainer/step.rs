@@ -73,7 +73,7 @@ impl<M: Model> Stepper<M> {
             tch::manual_seed(seed as i64);
             initialise(&vs);
         }
-        let optimizer = Optimizer::new(kind, &vs, experiment)?;
+        let optimizer = Optimizer::new(kind, &vs, experiment, settings.weight_decay(experiment))?;
         let parameters = optimizer.parameters();
         ensure!(
             classes != 10 || parameters == M::PARAMETERS,

@@ -276,6 +276,20 @@ fn batch_norm_tests_by_moving_means_or_by_the_test_batch() {
     assert!(text.contains("--batch-size 1: expected at least 2 for the MLP"), "{text}");
 }
 
+/// A penalty of one's own is a condition, and is told.
+#[test]
+fn weight_decay_is_that_of_the_user() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&mut train(folder.path(), "--steps 20 --out out"));
+    let text = stdout(&run(&mut train(folder.path(), "--steps 20 --weight-decay 0.01 --name decayed --out out")));
+    assert!(text.contains("| sgd, weight decay 1e-2 "), "{text}");
+    let (plain, decayed) = (folder.path().join("out/sgd-seed0"), folder.path().join("out/decayed_sgd-seed0"));
+    assert_ne!(curve(&plain), curve(&decayed));
+    let text =
+        run_refused(&mut train(folder.path(), "--steps 30 --weight-decay 0.02 --name decayed --resume --out out"));
+    assert!(text.contains("weight_decay was 0.01, is 0.02"), "{text}");
+}
+
 /// A copy of a run under another seed's name is no second sample.
 #[test]
 fn a_run_of_another_seed_is_not_gone_on_with() {
