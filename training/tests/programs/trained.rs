@@ -95,3 +95,35 @@ fn images_are_classified_one_by_one() {
     assert!(stderr(&output).contains("text.png: expected a PNG or JPEG"), "{}", stderr(&output));
     assert_eq!(stdout(&output), together.concat());
 }
+
+/// The recipe of docs/training.md.
+#[test]
+fn the_weights_load_into_a_plain_tch_model() {
+    use tch::nn::{self, ModuleT};
+    use tch::{Device, Kind};
+    let folder = tempfile::tempdir().unwrap();
+    run(&mut program(
+        "mlp_mnist",
+        folder.path(),
+        "--data digits --optimizer svgd --steps 60 --eval-every 30 --out out",
+    ));
+    let mut vs = nn::VarStore::new(Device::Cpu);
+    let (p, widths) = (vs.root(), [784, 256, 128, 64, 32]);
+    let norm = nn::BatchNormConfig { eps: 1e-3, ..Default::default() };
+    let mut net = nn::seq_t();
+    for (number, pair) in (1..).zip(widths.windows(2)) {
+        net = net
+            .add(nn::linear(&p / format!("hidden{number}"), pair[0], pair[1], Default::default()))
+            .add(nn::batch_norm1d(&p / format!("norm{number}"), pair[1], norm))
+            .add_fn(|xs| xs.relu());
+    }
+    let net = net.add(nn::linear(&p / "head", 32, 10, Default::default()));
+    let svgd = folder.path().join("out/svgd-seed0");
+    vs.load(svgd.join("best.safetensors")).unwrap();
+    let data = training::data::digits::load(experiments::benchmark::Benchmark::Mnist).unwrap();
+    let images = training::data::batches::whiten(&data.test.inputs).flatten(1, -1);
+    let answers = tch::no_grad(|| net.forward_t(&images, false)).argmax(1, false);
+    let wrong = answers.ne_tensor(&data.test.labels).sum(Kind::Int64).int64_value(&[]);
+    let least = curve(&svgd).iter().map(|row| row[4]).fold(f64::INFINITY, f64::min);
+    assert!((100.0 * wrong as f64 / 360.0 - least).abs() < 1e-3, "{wrong} of 360 wrong, and the curve has {least} %");
+}
