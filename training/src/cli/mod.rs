@@ -71,12 +71,12 @@ impl WithModel for Program<'_> {
                 folders.push((optimizer, seed, folder));
             }
         }
-        // Before the data are read: a signal that nobody listens to ends the program.
-        let wishes = signals::listen()?;
+        let wishes = signals::wishes()?;
         tch::set_num_threads(threads::choose::<M>(options.threads));
         let data = data::load(&options.data, experiment.benchmark)?.hold_out(experiment.validation);
         say(&format!("{} on {}", M::NAME, data.describe()));
         let data = data.to_device(device);
+        signals::listen(&wishes)?;
         let began = Instant::now();
         let settings = &settings;
         let jobs = folders.into_iter().map(|(optimizer, seed, folder)| Job {

@@ -5,6 +5,7 @@ use crate::trainer::Wishes;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+#[cfg(unix)]
 use std::time::{Duration, Instant};
 
 /// After this time a second signal is another wish.
@@ -14,22 +15,28 @@ const MEANT: Duration = Duration::from_millis(500);
 /// What a program ends with that was interrupted.
 pub const INTERRUPTED: u8 = 130;
 
-/// Wishes that SIGINT, SIGTERM and SIGHUP make to stop, and SIGUSR1 makes to have a checkpoint. One that came in ignored, as
+/// Wishes for a checkpoint, which SIGUSR1 makes: from the beginning, since where nobody listens it ends a program.
+pub fn wishes() -> Result<Arc<Wishes>> {
+    let wishes = Arc::new(Wishes::default());
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, wishes.checkpoint.clone())
+        .context("no handler for SIGUSR1")?;
+    Ok(wishes)
+}
+
+/// Wishes to stop, which SIGINT, SIGTERM and SIGHUP make, once there is something to be lost. One that came in ignored, as
 /// SIGHUP does by `nohup`, stays so.
 #[cfg(unix)]
-pub fn listen() -> Result<Arc<Wishes>> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-    let wishes = Arc::new(Wishes::default());
+pub fn listen(wishes: &Arc<Wishes>) -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let ignored = ignored();
-    let heard = [SIGINT, SIGTERM, SIGHUP, SIGUSR1].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+    let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
     let mut signals = signal_hook::iterator::Signals::new(heard).context("no handler for signals")?;
     let told = wishes.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut first: Option<Instant> = None;
-        for signal in &mut signals {
-            if signal == SIGUSR1 {
-                told.checkpoint.store(true, Ordering::Relaxed);
-            } else if let Some(first) = first {
+        for _ in &mut signals {
+            if let Some(first) = first {
                 // A terminal that is closed sends its signal twice, at once; later the user means it.
                 if first.elapsed() >= MEANT {
                     std::process::exit(i32::from(INTERRUPTED));
@@ -41,7 +48,7 @@ pub fn listen() -> Result<Arc<Wishes>> {
             }
         }
     })?;
-    Ok(wishes)
+    Ok(())
 }
 
 /// The signals that are ignored, a bit each: Linux tells.
@@ -53,6 +60,6 @@ fn ignored() -> u64 {
 }
 
 #[cfg(not(unix))]
-pub fn listen() -> Result<Arc<Wishes>> {
-    Ok(Arc::new(Wishes::default()))
+pub fn listen(_wishes: &Arc<Wishes>) -> Result<()> {
+    Ok(())
 }

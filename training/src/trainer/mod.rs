@@ -27,6 +27,7 @@ use pace::Pace;
 use schedule::Schedule;
 use settings::{Settings, Start};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use step::Stepper;
@@ -47,7 +48,7 @@ pub struct Wishes {
     /// To stop after this step, with a checkpoint.
     pub stop: AtomicBool,
     /// A checkpoint after this step.
-    pub checkpoint: AtomicBool,
+    pub checkpoint: Arc<AtomicBool>,
 }
 
 /// One run: an optimizer and a seed.
