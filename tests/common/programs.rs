@@ -34,10 +34,14 @@ pub fn target() -> PathBuf {
     test.ancestors().nth(3).unwrap().to_owned()
 }
 
-/// Builds an example and returns its path.
+/// The path of an example. `cargo test` has built it; where it tests a part alone, it may be missing or old: then it is built.
 pub fn example(name: &str) -> PathBuf {
-    run(cargo("build", &target()).args(["--quiet", "--example", name]).current_dir(root()));
-    target().join(if cfg!(debug_assertions) { "debug" } else { "release" }).join("examples").join(name)
+    let path = binary("examples").join(name);
+    let time = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    if time(&path) < time(&root().join("examples").join(name).with_extension("rs")) {
+        run(cargo("build", &target()).args(["--quiet", "--example", name]).current_dir(root()));
+    }
+    path
 }
 
 /// A program of the package whose test this is: cargo has built it beside.

@@ -33,6 +33,15 @@ impl Benchmark {
         }
     }
 
+    /// What its samples are called.
+    pub fn samples(self) -> &'static str {
+        match self {
+            Benchmark::KingJames => "windows of 40 words",
+            Benchmark::Sentences => "sentences",
+            _ => "images",
+        }
+    }
+
     /// The name of a class: its number, where the data set has no names.
     pub fn class_name(self, class: i64) -> String {
         const CLOTHES: [&str; 10] =

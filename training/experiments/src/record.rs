@@ -282,7 +282,7 @@ const NORMALIZED: [&str; 7] = ["MLP", "VGG", "ResNet-20", "ResNet-32", "ResNet-4
 
 impl Format1 {
     fn into_record(self) -> Result<Record> {
-        let weight_decay = experiment::named(&self.experiment)?.weight_decay;
+        let Experiment { weight_decay, benchmark, .. } = *experiment::named(&self.experiment)?;
         ensure!(self.batch_size > 0, "expected a batch size above 0, got 0");
         let batch_norm = NORMALIZED.contains(&self.model.as_str()).then_some(BatchNorm::Batch);
         let conditions = Conditions {
@@ -292,7 +292,7 @@ impl Format1 {
             data: Data {
                 name: self.data,
                 digest: None,
-                samples: "images".to_owned(),
+                samples: benchmark.samples().to_owned(),
                 training: self.training_images,
                 validation: self.validation_images,
                 test: self.test_images,

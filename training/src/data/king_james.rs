@@ -29,6 +29,6 @@ pub fn read(folder: &Path) -> Result<Dataset> {
         windows(&numbers.collect::<Vec<_>>(), LENGTH)
     };
     let (train, test) = (numbered(&train), numbered(&test));
-    let inputs = ensure_enough(&path, &train, &test, "windows of 40 words")?;
+    let inputs = ensure_enough(&path, &train, &test, Benchmark::KingJames.samples())?;
     Ok(Dataset::new(Benchmark::KingJames.name(), VOCABULARY, inputs, train, test))
 }

@@ -34,7 +34,7 @@ pub fn read(folder: &Path) -> Result<Dataset> {
         padded(&lines.collect::<Vec<_>>(), LENGTH)
     };
     let (train, test) = (numbered(&train), numbered(&test));
-    let inputs = ensure_enough(&path, &train, &test, "sentences")?;
+    let inputs = ensure_enough(&path, &train, &test, Benchmark::Sentences.samples())?;
     Ok(Dataset::new(Benchmark::Sentences.name(), 2, inputs, train, test))
 }
 
