@@ -75,20 +75,30 @@ impl Trained {
     /// How it answers the samples of a split.
     pub fn evaluate(&self, data: &Dataset, split: &Split) -> Evaluation {
         let classes = data.classes;
-        let mut counts = Tensor::zeros([classes * classes], (Kind::Int64, Device::Cpu));
-        let (mut loss, mut answers) = (0.0, 0);
+        // Of ten thousand words it would be a hundred million numbers, which nobody reads.
+        let mut counts =
+            (classes <= MOST_CLASSES).then(|| Tensor::zeros([classes * classes], (Kind::Int64, Device::Cpu)));
+        let (mut loss, mut answers, mut wrong) = (0.0, 0, 0);
         let batches = split.len().div_ceil(self.experiment.test_batch) as i64;
         for (samples, labels) in split.inputs.chunk(batches, 0).iter().zip(split.labels.chunk(batches, 0)) {
             let logits = self.logits(data, samples).to_kind(Kind::Float).flatten(0, -2).to_device(Device::Cpu);
             let labels = labels.flatten(0, -1).to_device(Device::Cpu);
             loss += logits.cross_entropy_for_logits(&labels).double_value(&[]) * labels.numel() as f64;
             answers += labels.numel();
-            let pairs = labels * classes + logits.argmax(1, false);
-            counts += pairs.bincount::<Tensor>(None, classes * classes);
+            let taken_for = logits.argmax(1, false);
+            wrong += taken_for.ne_tensor(&labels).sum(Kind::Int64).int64_value(&[]);
+            if let Some(counts) = &mut counts {
+                *counts += (labels * classes + taken_for).bincount::<Tensor>(None, classes * classes);
+            }
         }
-        Evaluation { loss: loss / answers as f64, answers, counts: counts.view([classes, classes]) }
+        let error = 100.0 * wrong as f64 / answers as f64;
+        let counts = counts.map(|counts| rows(&counts.view([classes, classes])));
+        Evaluation { loss: loss / answers as f64, answers, error, counts }
     }
 }
+
+/// The most classes whose answers are told one from another.
+const MOST_CLASSES: i64 = 1_000;
 
 /// The answers of a model.
 #[derive(Debug)]
@@ -96,25 +106,12 @@ pub struct Evaluation {
     /// The mean cross-entropy.
     pub loss: f64,
     pub answers: usize,
-    /// How often a sample of the class of the row was taken for the class of the column: Int64.
-    pub counts: Tensor,
+    /// The share of wrong ones in per cent.
+    pub error: f64,
+    /// How often a sample of the class of the row was taken for the class of the column, where there are not too many.
+    pub counts: Option<Vec<Vec<i64>>>,
 }
 
-impl Evaluation {
-    /// The share of wrong answers in per cent.
-    pub fn error(&self) -> f64 {
-        100.0 * (1.0 - self.counts.trace().double_value(&[]) / self.answers as f64)
-    }
-
-    /// The samples of a class, and the share of wrong answers among them in per cent, where there are some.
-    pub fn of_class(&self, class: i64) -> (i64, Option<f64>) {
-        let row = self.counts.get(class);
-        let (all, right) = (row.sum(Kind::Int64).int64_value(&[]), row.int64_value(&[class]));
-        (all, (all > 0).then(|| 100.0 * (1.0 - right as f64 / all as f64)))
-    }
-
-    /// The rows of the counts.
-    pub fn rows(&self) -> Vec<Vec<i64>> {
-        (0..self.counts.size()[0]).map(|class| Vec::try_from(self.counts.get(class)).expect("a row of Int64")).collect()
-    }
+fn rows(counts: &Tensor) -> Vec<Vec<i64>> {
+    (0..counts.size()[0]).map(|class| Vec::try_from(counts.get(class)).expect("a row of Int64")).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --bin evaluate -- runs/resnet20_cifar10/svgd-seed0 --out evaluation
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use experiments::report::{confusion, text};
 use std::path::PathBuf;
@@ -53,13 +53,24 @@ fn evaluate(arguments: &Arguments) -> Result<()> {
     let evaluation = trained.evaluate(&data, &data.test);
     let name = |class: i64| data.class_name(trained.experiment.benchmark, class);
     say(&format!("{} on {}", trained.record.conditions.model, data.describe()));
-    say(&format!("test loss {:.4}, test error {:.2} % of {}", evaluation.loss, evaluation.error(), evaluation.answers));
+    say(&format!("test loss {:.4}, test error {:.2} % of {}", evaluation.loss, evaluation.error, evaluation.answers));
+    let Some(counts) = evaluation.counts else {
+        ensure!(
+            arguments.out.is_none(),
+            "--out: expected a run with fewer classes to tell apart, got {}",
+            data.classes
+        );
+        return Ok(());
+    };
     if data.classes <= SHOWN {
         let mut header = vec!["class".to_owned(), "samples".to_owned(), "error, %".to_owned()];
         header.extend((0..data.classes).map(name));
-        let rows = evaluation.rows().into_iter().zip(0..).map(|(row, class)| {
-            let (samples, error) = evaluation.of_class(class);
-            let error = error.map_or("-".to_owned(), |error| format!("{error:.2}"));
+        let rows = counts.iter().zip(0..).map(|(row, class)| {
+            let (samples, right) = (row.iter().sum::<i64>(), row[class as usize]);
+            let error = match samples {
+                0 => "-".to_owned(),
+                _ => format!("{:.2}", 100.0 * (1.0 - right as f64 / samples as f64)),
+            };
             let mut cells = vec![name(class), samples.to_string(), error];
             cells.extend(row.iter().map(i64::to_string));
             cells
@@ -69,7 +80,7 @@ fn evaluate(arguments: &Arguments) -> Result<()> {
     if let Some(out) = &arguments.out {
         std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
         let names: Vec<String> = (0..data.classes).map(name).collect();
-        confusion::write(out, &names, &evaluation.rows(), &trained.record.conditions.model)?;
+        confusion::write(out, &names, &counts, &trained.record.conditions.model)?;
         say(&format!("written: {}", out.display()));
     }
     Ok(())

@@ -38,8 +38,8 @@ pub fn parse<A: CommandFactory + FromArgMatches>(experiments: &[&Experiment], op
 /// Trains the experiment's model with every optimizer and seed that the options name, and reports on all runs in the output
 /// folder.
 ///
-/// The exit status is 0 where all came to their ends, 1 where one failed or diverged, 130 where the user has interrupted. An
-/// error is a sentence on standard error.
+/// The exit status is 0 where all came to their ends, 1 where one failed or diverged, 3 where --max-time stopped one, 130
+/// where the user has interrupted. An error is a sentence on standard error.
 pub fn main(experiment: &Experiment, options: &Options) -> ExitCode {
     with_model_of(experiment, Program { experiment, options }).unwrap_or_else(|error| {
         warn(&format!("error: {error:#}"));

@@ -5,6 +5,7 @@ use super::identity::verify;
 use super::{Augmentation, Dataset, Inputs, Split};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
@@ -96,10 +97,12 @@ impl Files {
         }
     }
 
-    fn read(&self, name: &str) -> Result<Vec<u8>> {
+    fn read(&self, name: &str) -> Result<Cow<'_, [u8]>> {
         match self {
-            Files::Folder(folder) => Ok(std::fs::read(folder.join(name))?),
-            Files::Archive(_, files) => files.get(name).cloned().context("is not in the archive"),
+            Files::Folder(folder) => Ok(Cow::Owned(std::fs::read(folder.join(name))?)),
+            Files::Archive(_, files) => {
+                files.get(name).map(|bytes| Cow::Borrowed(&bytes[..])).context("is not in the archive")
+            }
         }
     }
 

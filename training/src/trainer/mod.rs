@@ -29,12 +29,15 @@ use settings::{Settings, Start};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use step::Stepper;
 use tch::Device;
 
 /// Steps between looks at the loss on a device, which wait for it. On the CPU each step is looked at.
 const LOOK_EVERY: usize = 50;
+
+/// Between two words to observers: nobody sees more.
+const SHOW_EVERY: Duration = Duration::from_millis(100);
 
 /// The newest whole checkpoint in a folder of them.
 pub fn newest_checkpoint(checkpoints: &Path) -> Result<PathBuf> {
@@ -128,6 +131,8 @@ struct Training<'a, M> {
     curve: Curve,
     pace: Pace,
     began: Instant,
+    /// When observers were last told of a step.
+    shown: Instant,
     /// The time that it had taken before this process.
     wall_seconds_before: f64,
     least_error: f64,
@@ -226,6 +231,7 @@ impl<'a, M: Model> Training<'a, M> {
             curve,
             pace: Pace::new(),
             began: Instant::now(),
+            shown: Instant::now(),
             wall_seconds_before: record.progress.wall_seconds,
             record,
         };
@@ -274,7 +280,10 @@ impl<'a, M: Model> Training<'a, M> {
             if due.test || due.checkpoint || diverged {
                 self.write_record()?;
             }
-            observer.on_step(&self.stepped());
+            if self.shown.elapsed() >= SHOW_EVERY {
+                self.shown = Instant::now();
+                observer.on_step(&self.stepped());
+            }
             if self.record.progress.note.is_some() {
                 break;
             }
@@ -305,12 +314,8 @@ impl<'a, M: Model> Training<'a, M> {
     fn look(&mut self, step: usize) -> f64 {
         let loss = self.stepper.loss_sum() / (step - self.curve.rows().last().map_or(0, |row| row.step)) as f64;
         let seconds = self.pace.looked();
-        self.record.machine.cuda_graph = self.stepper.is_captured();
-        let progress = &mut self.record.progress;
-        progress.steps = step;
-        progress.seconds += seconds;
-        progress.state_bytes = self.stepper.state_bytes();
-        progress.step_milliseconds = self.pace.per_step().map(|time| 1e3 * time.as_secs_f64());
+        self.record.progress.steps = step;
+        self.record.progress.seconds += seconds;
         loss
     }
 
@@ -372,9 +377,14 @@ impl<'a, M: Model> Training<'a, M> {
         write_atomically(&self.job.folder.join(RECORD_FILE), &serde_json::to_vec_pretty(&self.record)?)
     }
 
+    /// What a record tells besides the steps: not in each of them.
     fn note_time_and_memory(&mut self) {
-        self.record.progress.wall_seconds = self.wall_seconds_before + self.began.elapsed().as_secs_f64();
-        self.record.progress.peak_memory_bytes = machine::peak_memory();
+        self.record.machine.cuda_graph = self.stepper.is_captured();
+        let progress = &mut self.record.progress;
+        progress.wall_seconds = self.wall_seconds_before + self.began.elapsed().as_secs_f64();
+        progress.step_milliseconds = self.pace.per_step().map(|time| 1e3 * time.as_secs_f64());
+        progress.peak_memory_bytes = machine::peak_memory();
+        progress.state_bytes = self.stepper.state_bytes();
     }
 
     fn stepped(&self) -> Stepped {

@@ -42,6 +42,7 @@ pub struct Tested<'a> {
 /// Looks on. Whatever fails here is no reason to stop training: it is the observer's own business.
 pub trait Observer {
     fn on_begin(&mut self, _run: &Begun) {}
+    /// Now and then, after a step.
     fn on_step(&mut self, _step: &Stepped) {}
     /// Before a test, which takes a while.
     fn on_testing(&mut self) {}

@@ -433,6 +433,10 @@ fn texts_are_trained_on_and_gone_on_with() {
         assert!(text.contains("goes on from the checkpoint of step 3"), "{text}");
         assert!(whole == weights(), "{program}");
         assert!(folder.path().join(program).join(format!("{program}.svg")).exists());
+        let mut evaluate = training("evaluate", folder.path(), &[&format!("{program}/adam-ng-seed0")]);
+        let error = curve(&folder.path().join(program).join("adam-ng-seed0")).last().unwrap()[4];
+        let text = stdout(&run(&mut evaluate));
+        assert!(text.contains(&format!("test error {error:.2} %")), "{text}");
     }
 }
 
