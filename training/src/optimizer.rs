@@ -1,15 +1,18 @@
 //! The optimizers of the table at work: what becomes of the gradients, and the rule by which they are applied.
 
 use crate::initialise::is_batch_norm;
+use crate::trainer::settings::Settings;
 use anyhow::{Context, Result};
 use experiments::experiment::Experiment;
 use experiments::optimizer::{Normalization, OptimizerKind, Rule};
+use experiments::recipe::Recipe;
 use std::path::Path;
 use tch::{Tensor, nn};
 use tch_svgd::optim::{self, AdaGrad, Adam, AdamW, Optim, RmsProp, Sgd};
 use tch_svgd::{BlockNormalizer, BngConfig, Normalization as OfBlocks};
 
 const MOMENTUM: f64 = 0.9;
+const BETAS: [f64; 2] = [0.9, 0.999];
 const RMSPROP_DECAY: f64 = 0.9;
 
 /// An optimizer of any rule.
@@ -42,6 +45,8 @@ impl<R: optim::Rule> AnyRule for Optim<R> {
 pub struct Optimizer {
     inner: Box<dyn AnyRule>,
     normalizer: Option<BlockNormalizer>,
+    /// Clips the gradient of all weights together.
+    clip: Option<BlockNormalizer>,
     rate: f64,
     parameters: usize,
     /// What the penalty on absolute values is of, and its factor.
@@ -51,23 +56,26 @@ pub struct Optimizer {
 
 impl Optimizer {
     /// Of the variables of a model. All weights but those of batch norms get the experiment's penalty `l1 |w|`, and all get
-    /// `weight_decay w` (but by AdamW, which has its own).
-    pub fn new(kind: OptimizerKind, vs: &nn::VarStore, experiment: &Experiment, weight_decay: f64) -> Result<Self> {
+    /// the settings' `weight_decay w` (AdamW: decoupled).
+    pub fn new(kind: OptimizerKind, vs: &nn::VarStore, experiment: &Experiment, settings: &Settings) -> Result<Self> {
+        let weight_decay = settings.weight_decay(experiment, kind);
+        let Recipe { momentum, betas, clip_norm, .. } = settings.recipe;
+        let (momentum, [beta1, beta2]) = (momentum.unwrap_or(MOMENTUM), betas.unwrap_or(BETAS));
         let Experiment { l1, eps_inside_root, .. } = *experiment;
-        let adam = |amsgrad| Adam { eps_inside_root, weight_decay, amsgrad, ..Default::default() };
+        let adam = |amsgrad| Adam { beta1, beta2, eps_inside_root, weight_decay, amsgrad, ..Default::default() };
         fn built<R: optim::Rule>(rule: R, vs: &nn::VarStore) -> tch_svgd::Result<Box<dyn AnyRule>> {
             Ok(Box::new(rule.build(vs, 0.0)?))
         }
         let inner = match kind.rule() {
             Rule::Sgd => built(Sgd { weight_decay, ..Default::default() }, vs),
-            Rule::Momentum => built(Sgd { momentum: MOMENTUM, weight_decay, ..Default::default() }, vs),
-            Rule::Nesterov => built(Sgd { momentum: MOMENTUM, nesterov: true, weight_decay, ..Default::default() }, vs),
+            Rule::Momentum => built(Sgd { momentum, weight_decay, ..Default::default() }, vs),
+            Rule::Nesterov => built(Sgd { momentum, nesterov: true, weight_decay, ..Default::default() }, vs),
             Rule::Rmsprop => {
                 built(RmsProp { alpha: RMSPROP_DECAY, eps_inside_root, weight_decay, ..Default::default() }, vs)
             }
             Rule::Adam => built(adam(false), vs),
             Rule::Amsgrad => built(adam(true), vs),
-            Rule::Adamw => built(AdamW { eps_inside_root, ..Default::default() }, vs),
+            Rule::Adamw => built(AdamW { beta1, beta2, eps_inside_root, weight_decay, ..Default::default() }, vs),
             Rule::Adagrad => built(AdaGrad { weight_decay, ..Default::default() }, vs),
         }?;
         let normalization = match kind.row().normalization {
@@ -78,6 +86,9 @@ impl Optimizer {
         };
         let config = normalization.map(|normalization| BngConfig { normalization, ..Default::default() });
         let normalizer = config.map(|config| BlockNormalizer::new(vs, config)).transpose()?;
+        let whole =
+            |threshold| BlockNormalizer::with_blocks(vs, OfBlocks::Clip { threshold }, |_| Some("all".to_owned()));
+        let clip = clip_norm.map(whole).transpose()?;
         let trained = vs.trainable_variables();
         let parameters = trained.iter().map(Tensor::numel).sum();
         let penalized = match l1 == 0.0 {
@@ -87,7 +98,7 @@ impl Optimizer {
                 variables.map(|(_, variable)| variable).collect()
             }
         };
-        Ok(Self { inner, normalizer, rate: 0.0, parameters, penalized, l1 })
+        Ok(Self { inner, normalizer, clip, rate: 0.0, parameters, penalized, l1 })
     }
 
     /// The number of weights.
@@ -127,7 +138,7 @@ impl Optimizer {
                     let _ = gradient.g_add_(&(weight.sign() * self.l1));
                 }
             }
-            if let Some(normalizer) = &self.normalizer {
+            for normalizer in self.normalizer.iter().chain(&self.clip) {
                 normalizer.f_normalize()?;
             }
             Ok(self.inner.f_step()?)

@@ -9,6 +9,7 @@ use experiments::experiment::{self, Experiment, MLP_MNIST, RESNET20_CIFAR10, VGG
 use experiments::optimizer::{OptimizerKind, Rule};
 use std::collections::HashSet;
 use std::io::Write;
+use tch::nn::ModuleT;
 use tch::{Device, IndexOp, Kind, Tensor, nn};
 use tch_svgd::{Plain, Svgd, SvgdConfig};
 use training::cli::options::Options;
@@ -224,8 +225,36 @@ fn the_paper_schedules_have_the_rates_of_its_tables() {
     );
 }
 
-/// The paper's §5 for one weight in plain f64 arithmetic, with the penalty's gradient.
-fn reference(rule: Rule, rates: &[f64], l1: f64, mut w: f64, gradient: impl Fn(f64) -> f64) -> f64 {
+#[test]
+fn the_rate_rises_and_falls_as_it_is_told() {
+    let schedule = |arguments: &[&str]| {
+        Schedule::new(&RESNET20_CIFAR10, OptimizerKind::Sgd, &settings(&RESNET20_CIFAR10, arguments), 390)
+    };
+    let rates = |schedule: Schedule| -> Vec<f64> { (0..schedule.steps).map(|step| schedule.rate(step)).collect() };
+    let cosine = rates(schedule(&["--lr", "0.2", "--steps", "12", "--schedule", "cosine", "--warmup", "4"]));
+    for (step, rate) in cosine.into_iter().enumerate() {
+        let expected = match step {
+            0..4 => 0.2 * (0.25 + 0.75 * step as f64 / 4.0),
+            _ => 0.1 * (1.0 + (std::f64::consts::PI * (step - 4) as f64 / 8.0).cos()),
+        };
+        assert!((rate - expected).abs() < 1e-12, "{step}: {rate}, not {expected}");
+    }
+    // The paper's falls stay where they are.
+    let paper = schedule(&["--paper", "--budget", "0.001", "--warmup", "2"]);
+    let plain = schedule(&["--paper", "--budget", "0.001"]);
+    assert_eq!(rates(paper)[2..], rates(plain)[2..]);
+    assert_eq!(paper.rate(0), plain.rate(0) / 2.0);
+}
+
+/// The paper's §5 for one weight in plain f64 arithmetic, with the penalty's gradient. `momentum` is Adam's first too.
+fn reference(
+    rule: Rule,
+    [momentum, beta, decay]: [f64; 3],
+    rates: &[f64],
+    l1: f64,
+    mut w: f64,
+    gradient: impl Fn(f64) -> f64,
+) -> f64 {
     let (mut m, mut v, mut largest) = (0.0, 0.0, 0f64);
     let mut sum = 0.0;
     for (t, rate) in (1..).zip(rates) {
@@ -235,29 +264,29 @@ fn reference(rule: Rule, rates: &[f64], l1: f64, mut w: f64, gradient: impl Fn(f
             * match rule {
                 Rule::Sgd => g,
                 Rule::Momentum => {
-                    m = 0.9 * m + g;
+                    m = momentum * m + g;
                     m
                 }
                 Rule::Nesterov => {
-                    m = 0.9 * m + g;
-                    g + 0.9 * m
+                    m = momentum * m + g;
+                    g + momentum * m
                 }
                 Rule::Rmsprop => {
                     v = 0.9 * v + 0.1 * g * g;
                     g / (v + 1e-8).sqrt()
                 }
                 Rule::Adam | Rule::Amsgrad => {
-                    m = 0.9 * m + 0.1 * g;
-                    v = 0.999 * v + 0.001 * g * g;
+                    m = momentum * m + (1.0 - momentum) * g;
+                    v = beta * v + (1.0 - beta) * g * g;
                     largest = largest.max(v);
                     let v = if rule == Rule::Adam { v } else { largest };
-                    m / (1.0 - 0.9f64.powi(t)) / (v / (1.0 - 0.999f64.powi(t)) + 1e-8).sqrt()
+                    m / (1.0 - momentum.powi(t)) / (v / (1.0 - beta.powi(t)) + 1e-8).sqrt()
                 }
                 Rule::Adamw => {
-                    w -= rate * 0.01 * w;
-                    m = 0.9 * m + 0.1 * g;
-                    v = 0.999 * v + 0.001 * g * g;
-                    m / (1.0 - 0.9f64.powi(t)) / (v / (1.0 - 0.999f64.powi(t)) + 1e-8).sqrt()
+                    w -= rate * decay * w;
+                    m = momentum * m + (1.0 - momentum) * g;
+                    v = beta * v + (1.0 - beta) * g * g;
+                    m / (1.0 - momentum.powi(t)) / (v / (1.0 - beta.powi(t)) + 1e-8).sqrt()
                 }
                 Rule::Adagrad => {
                     sum += g * g;
@@ -279,7 +308,15 @@ fn the_optimizers_follow_the_papers_formulas() {
     for kind in ["sgd", "momentum", "nesterov", "rmsprop", "adam", "amsgrad", "adamw", "adagrad"] {
         let kind = OptimizerKind::named(kind).unwrap();
         let rule = kind.rule();
-        for loss_scale in [1.0, 64.0] {
+        let own = ["--momentum", "0.7", "--betas", "0.7,0.95", "--optimizer", "momentum,adam"];
+        // AdamW's decay is its own; that of others is tested where they are used.
+        let decay = if rule == Rule::Adamw { &["--weight-decay", "0.3"][..] } else { &[] };
+        for (loss_scale, arguments, [momentum, beta, decay]) in [
+            (1.0, vec![], [0.9, 0.999, 0.01]),
+            (64.0, vec![], [0.9, 0.999, 0.01]),
+            (1.0, [&own, decay].concat(), [0.7, 0.95, 0.3]),
+        ] {
+            let settings = settings(&experiment, &arguments);
             let vs = nn::VarStore::new(Device::Cpu);
             let start = [0.7, -0.3, 0.0, 2.0, 0.50001];
             // One of them without a penalty.
@@ -288,7 +325,7 @@ fn the_optimizers_follow_the_papers_formulas() {
                 tch::no_grad(|| variable.copy_(&Tensor::from_slice(&start.map(|w| w as f32))));
                 variable
             });
-            let mut optimizer = Optimizer::new(kind, &vs, &experiment, 0.0).unwrap();
+            let mut optimizer = Optimizer::new(kind, &vs, &experiment, &settings).unwrap();
             assert_eq!(optimizer.parameters(), 10);
             for &rate in &rates {
                 let loss = |w: &Tensor| -> Tensor { (w - 0.5).square().sum(Kind::Float) * 0.5 };
@@ -298,7 +335,8 @@ fn the_optimizers_follow_the_papers_formulas() {
             }
             for (variable, l1) in variables.iter().zip([l1, 0.0]) {
                 for (i, w) in start.into_iter().enumerate() {
-                    let expected = reference(rule, &rates, l1, f64::from(w as f32), |w| w - 0.5);
+                    let constants = [momentum, beta, decay];
+                    let expected = reference(rule, constants, &rates, l1, f64::from(w as f32), |w| w - 0.5);
                     let found = variable.double_value(&[i as i64]);
                     assert!((found - expected).abs() < 2e-6, "{rule:?} {i}, L1 {l1}: {found}, not {expected}");
                 }
@@ -315,6 +353,42 @@ fn the_optimizers_follow_the_papers_formulas() {
             assert_eq!(optimizer.state_bytes(), (moments * 10 + counts) * 4);
         }
     }
+}
+
+#[test]
+fn the_gradient_of_all_weights_is_clipped_together() {
+    let experiment = experiment::Experiment { l1: 0.0, ..MLP_MNIST };
+    // 3 and 4, 5 together: clipped at 2.5 half of each is left, and at 50 all of it.
+    for (clip, share) in [("2.5", 0.5), ("50", 1.0)] {
+        let vs = nn::VarStore::new(Device::Cpu);
+        let [a, b] = ["a", "b"].map(|name| (vs.root() / name).zeros("weight", &[1]));
+        let settings = settings(&experiment, &["--clip-norm", clip]);
+        let mut optimizer = Optimizer::new(OptimizerKind::Sgd, &vs, &experiment, &settings).unwrap();
+        optimizer.set_rate(1.0);
+        // Of the true gradient, whatever the loss is scaled by.
+        let loss = (&a * 3.0 + &b * 4.0).sum(Kind::Float) * 64.0;
+        optimizer.backward_step(&loss, 64.0).unwrap();
+        let steps = [&a, &b].map(|weight| weight.double_value(&[0]));
+        assert!((steps[0] + 3.0 * share).abs() < 1e-6 && (steps[1] + 4.0 * share).abs() < 1e-6, "{steps:?}");
+    }
+}
+
+#[test]
+fn smoothed_labels_give_a_share_of_their_weight_to_all_classes() {
+    let data = digits::load(Benchmark::Mnist).unwrap();
+    let (images, labels) = Batches::new(&data, 32, 5).batch(0);
+    let settings = settings(&MLP_MNIST, &["--label-smoothing", "0.2"]);
+    let mut stepper = Stepper::<Mlp>::new(&MLP_MNIST, OptimizerKind::Sgd, 5, &settings, &data, Device::Cpu).unwrap();
+    stepper.step(1, 0.1, &images, &labels).unwrap();
+    let vs = nn::VarStore::new(Device::Cpu);
+    tch::manual_seed(5);
+    let model = Mlp::new(&Plain, &vs.root(), 10);
+    tch::manual_seed(5);
+    initialise(&vs);
+    let surprise = -model.forward_t(&images, true).log_softmax(1, Kind::Float);
+    let of_labels = surprise.gather(1, &labels.unsqueeze(1), false).mean(Kind::Float).double_value(&[]);
+    let expected = 0.8 * of_labels + 0.2 * surprise.mean(Kind::Float).double_value(&[]);
+    assert!((stepper.loss_sum() - expected).abs() < 1e-5, "{}, not {expected}", stepper.loss_sum());
 }
 
 #[test]
@@ -461,10 +535,14 @@ fn a_window_is_labelled_with_the_words_that_follow_and_a_line_is_padded() {
 fn images_are_held_out_once_and_from_the_end() {
     let data = numbered(false, false);
     let (n, last) = (data.train.len(), data.train.inputs.get(-1));
-    let data = data.hold_out(0.1);
+    let data = data.hold_out(0.1).unwrap();
     let validation = data.validation.as_ref().unwrap();
     assert_eq!((data.train.len(), validation.len()), (n - n / 10, n / 10));
     assert_eq!(validation.inputs.get(-1), last);
     assert!(data.describe().contains(&format!(", {} for validation", n / 10)), "{}", data.describe());
-    assert!(numbered(false, false).hold_out(0.0).validation.is_none());
+    assert!(numbered(false, false).hold_out(0.0).unwrap().validation.is_none());
+    for share in [0.001, 0.999] {
+        let error = numbered(false, false).hold_out(share).unwrap_err().to_string();
+        assert!(error.contains("expected a share that is some of the 40 training images"), "{error}");
+    }
 }

@@ -6,8 +6,11 @@ use std::path::Path;
 
 /// The file in the folder of a run.
 pub const CURVE_FILE: &str = "curve.csv";
-/// Its columns.
-pub const CURVE_COLUMNS: [&str; 6] = ["step", "epoch", "train_loss", "test_loss", "test_error", "seconds"];
+/// Its columns; those of validation are there where samples are held out for it.
+pub const CURVE_COLUMNS: [&str; 8] =
+    ["step", "epoch", "train_loss", "test_loss", "test_error", "seconds", "validation_loss", "validation_error"];
+/// How many of them there are always.
+pub const ALWAYS: usize = 6;
 
 /// The state of training at one step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -21,6 +24,25 @@ pub struct Evaluation {
     pub test_error: f64,
     /// Of training alone, evaluations left out.
     pub seconds: f64,
+    /// The mean cross-entropy of the samples that are held out, where some are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
+    /// Per cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_error: Option<f64>,
+}
+
+impl Evaluation {
+    /// The error by which the best test is chosen: that of validation where there is one.
+    pub fn choosing_error(&self) -> f64 {
+        self.validation_error.unwrap_or(self.test_error)
+    }
+}
+
+/// The best test so far: the first of those with the least error.
+pub fn best(curve: &[Evaluation]) -> Option<&Evaluation> {
+    let finite = curve.iter().filter(|row| row.choosing_error().is_finite());
+    finite.min_by(|left, right| left.choosing_error().total_cmp(&right.choosing_error()))
 }
 
 /// Reads a curve.csv.
@@ -29,7 +51,7 @@ pub fn read_curve(path: &Path) -> Result<Vec<Evaluation>> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let columns = reader.headers()?;
     ensure!(
-        columns == CURVE_COLUMNS.as_slice(),
+        columns == CURVE_COLUMNS.as_slice() || columns == &CURVE_COLUMNS[..ALWAYS],
         "expected the columns {}, got '{}'",
         CURVE_COLUMNS.join(","),
         columns.iter().collect::<Vec<_>>().join(",")

@@ -6,6 +6,7 @@ pub mod curve;
 pub mod experiment;
 pub mod files;
 pub mod optimizer;
+pub mod recipe;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -2,6 +2,7 @@
 
 use crate::experiment::{self, BatchNorm, Experiment};
 use crate::optimizer::OptimizerKind;
+use crate::recipe::Recipe;
 use anyhow::{Context, Result, ensure};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct Conditions {
     pub batch_norm: Option<BatchNorm>,
     pub amp: bool,
     pub loss_scale: f64,
+    /// Left away where it is the paper's: so are those of before.
+    #[serde(default, skip_serializing_if = "Recipe::is_papers")]
+    pub recipe: Recipe,
 }
 
 /// What was trained on.
@@ -149,7 +153,9 @@ impl Conditions {
             batch_norm,
             amp,
             loss_scale,
+            recipe,
         } = self;
+        let Recipe { cosine, warmup, momentum, betas, label_smoothing, clip_norm, patience } = recipe;
         let Data { name, digest: _, samples: _, training, validation, test } = data;
         let mut differences = Vec::new();
         let mut compare = |name: &'static str, before: String, now: String| {
@@ -164,6 +170,8 @@ impl Conditions {
         compared!(batch_size: now.batch_size, planned_steps: now.planned_steps, decay_at: now.decay_at, rates: now.rates);
         compared!(budget: now.budget, scale: now.scale, l1: now.l1, weight_decay: now.weight_decay, amp: now.amp);
         compared!(batch_norm: now.batch_norm, loss_scale: now.loss_scale, training: now.data.training, validation: now.data.validation, test: now.data.test);
+        compared!(cosine: now.recipe.cosine, warmup: now.recipe.warmup, momentum: now.recipe.momentum, betas: now.recipe.betas);
+        compared!(label_smoothing: now.recipe.label_smoothing, clip_norm: now.recipe.clip_norm, patience: now.recipe.patience);
         compare("data", name.clone(), now.data.name.clone());
         differences
     }
@@ -219,26 +227,42 @@ impl Record {
         self.conditions.differences(&other.conditions).is_empty()
             && (device, threads, cuda_graph) == (&others.device, &others.threads, &others.cuda_graph)
             && (crate_version, libtorch_version) == (&others.crate_version, &others.libtorch_version)
-            && (self.progress.eval_every, self.progress.steps) == (other.progress.eval_every, other.progress.steps)
+            && self.progress.eval_every == other.progress.eval_every
             && self.cut_short() == other.cut_short()
+            // Early stopping, a condition, ends each seed in its own time.
+            && (self.progress.steps == other.progress.steps || self.conditions.recipe.patience.is_some())
     }
 
     /// Whether it has come to its end, at its time or before.
     pub fn is_finished(&self) -> bool {
-        self.progress.steps >= self.conditions.planned_steps
-            || self.progress.note.as_ref().is_some_and(|note| note.starts_with(DIVERGED))
+        self.progress.steps >= self.conditions.planned_steps || self.stalled() || self.noted(DIVERGED)
     }
 
-    /// Why it is shorter than it was to be, if it is: it ended before its time, or has not ended yet.
+    /// Why it is shorter than it was to be, if it is: it ended before its time, or has not ended yet. Early stopping is as it
+    /// was to be.
     pub fn cut_short(&self) -> Option<String> {
         let Progress { steps, note, .. } = &self.progress;
+        if self.stalled() {
+            return None;
+        }
         note.clone()
             .or_else(|| (*steps < self.conditions.planned_steps).then(|| format!("unfinished, at step {steps}")))
+    }
+
+    /// Whether early stopping has ended it.
+    pub fn stalled(&self) -> bool {
+        self.noted(STALLED)
+    }
+
+    fn noted(&self, beginning: &str) -> bool {
+        self.progress.note.as_ref().is_some_and(|note| note.starts_with(beginning))
     }
 }
 
 /// What the note of a run begins with whose loss is no number.
 pub const DIVERGED: &str = "diverged";
+/// What the note of a run begins with whose tests no longer get better, where early stopping was asked for.
+pub const STALLED: &str = "no better";
 
 /// run.json as the programs of before wrote it.
 #[derive(Deserialize)]
@@ -310,6 +334,7 @@ impl Format1 {
             batch_norm,
             amp: self.amp,
             loss_scale: self.loss_scale,
+            recipe: Recipe::default(),
         };
         let machine = Machine {
             device: self.device,

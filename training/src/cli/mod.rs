@@ -73,7 +73,7 @@ impl WithModel for Program<'_> {
         }
         let wishes = signals::wishes()?;
         tch::set_num_threads(threads::choose::<M>(options.threads));
-        let data = data::load(&options.data, experiment.benchmark)?.hold_out(experiment.validation);
+        let data = data::load(&options.data, experiment.benchmark)?.hold_out(settings.validation(experiment))?;
         say(&format!("{} on {}", M::NAME, data.describe()));
         let data = data.to_device(device);
         signals::listen(&wishes)?;
@@ -142,9 +142,10 @@ fn train_all<'a, M: Model>(jobs: impl Iterator<Item = Job<'a>>) -> Outcome {
         match catch_unwind(train) {
             Ok(Ok(run)) => {
                 let interrupted = job.wishes.stop.load(Ordering::Relaxed);
+                let is_finished = run.record.is_finished();
                 match run.record.progress.note {
                     Some(note) if note.starts_with(DIVERGED) => outcome.failed.push(format!("{} ({note})", job.name())),
-                    Some(_) if !interrupted => outcome.stopped.push(job.name()),
+                    Some(_) if !is_finished && !interrupted => outcome.stopped.push(job.name()),
                     _ => {}
                 }
             }

@@ -8,7 +8,8 @@ use crate::trainer::settings::{Length, Settings, Start};
 use anyhow::{Context, Result, ensure};
 use clap::{ArgGroup, Parser, ValueEnum};
 use experiments::experiment::{BatchNorm, Experiment};
-use experiments::optimizer::{OptimizerKind, TABLE};
+use experiments::optimizer::{OptimizerKind, Rule, TABLE};
+use experiments::recipe::Recipe;
 use experiments::record::Record;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
@@ -114,9 +115,42 @@ pub struct Options {
     #[arg(long, value_parser = non_negative, allow_negative_numbers = true)]
     pub scale: Option<f64>,
 
-    /// The factor of the squares' penalty, of all weights [default: the paper's]. adamw has its own, 0.01.
+    /// The factor of the squares' penalty, of all weights [default: the paper's]; of adamw the decoupled decay [0.01].
     #[arg(long, value_parser = non_negative, allow_negative_numbers = true)]
     pub weight_decay: Option<f64>,
+
+    /// In the place of 0.9, for optimizers with a momentum.
+    #[arg(long, value_name = "[0, 1)", value_parser = share, allow_negative_numbers = true)]
+    pub momentum: Option<f64>,
+
+    /// Of Adam's moving means [default: 0.9,0.999].
+    #[arg(long, value_name = "B1,B2", value_parser = betas, allow_hyphen_values = true)]
+    pub betas: Option<[f64; 2]>,
+
+    /// Clip the gradient of all weights together at this norm, before the optimizer sees it.
+    #[arg(long, value_name = "NORM", value_parser = positive, allow_negative_numbers = true)]
+    pub clip_norm: Option<f64>,
+
+    /// The share of a label's weight that goes to all classes alike; the training loss has it in it.
+    #[arg(long, value_name = "[0, 1)", default_value_t = 0.0, value_parser = share, allow_negative_numbers = true)]
+    pub label_smoothing: f64,
+
+    /// How the rate goes: it stays, or falls to 0 along half a cosine.
+    #[arg(long, value_name = "constant|cosine", conflicts_with = "paper", default_value = "constant")]
+    pub schedule: Course,
+
+    /// Steps over which the rate rises along a straight line to what it would be.
+    #[arg(long, value_name = "STEPS", value_parser = count, allow_negative_numbers = true)]
+    pub warmup: Option<usize>,
+
+    /// The share of the training samples, the last ones, that is held out. By its error the best weights are chosen, instead
+    /// of by the test's [default: the paper's; most have none].
+    #[arg(long, value_name = "[0, 1)", value_parser = share, allow_negative_numbers = true)]
+    pub validation: Option<f64>,
+
+    /// Early stopping: end a run after this many tests in a row none of which was the best by the validation error.
+    #[arg(long, value_name = "TESTS", value_parser = count, allow_negative_numbers = true)]
+    pub patience: Option<usize>,
 
     /// Passes over the training samples [default: 10].
     #[arg(long, value_parser = count, allow_negative_numbers = true)]
@@ -203,6 +237,7 @@ const EPOCHS: usize = 10;
 impl Options {
     /// What the runs are to do, where the options go together.
     pub fn settings(&self, experiment: &Experiment) -> Result<Settings> {
+        let validation = self.validation.unwrap_or(experiment.validation);
         for (index, optimizer) in self.optimizers.iter().enumerate() {
             ensure!(
                 !self.optimizers[..index].contains(optimizer),
@@ -210,9 +245,9 @@ impl Options {
                 optimizer.name()
             );
             ensure!(
-                !optimizer.switches() || experiment.validation > 0.0,
-                "--optimizer {}: expected an experiment with validation images, which tell when to switch, got {}; take \
-                 tso-alra, or the program tso_alra",
+                !optimizer.switches() || validation > 0.0,
+                "--optimizer {}: expected samples for validation, which tell when to switch, and {} has none; hold some out \
+                 with --validation 0.1",
                 optimizer.name(),
                 experiment.name
             );
@@ -234,6 +269,14 @@ impl Options {
                 "--lr {named}=…: expected one of the --optimizer list, which has no {named}; add it there, or leave it away here"
             );
         }
+        ensure!(
+            self.patience.is_none() || validation > 0.0,
+            "--patience: expected samples for validation, and {} has none: a run that ends by its test samples would flatter \
+             itself; hold some out with --validation 0.1",
+            experiment.name
+        );
+        self.ensure_used("momentum", self.momentum.is_some(), Rule::has_momentum)?;
+        self.ensure_used("betas", self.betas.is_some(), Rule::has_betas)?;
         let length = match (self.paper, self.steps, self.epochs) {
             (true, ..) => Length::Paper(self.budget.unwrap_or(1.0)),
             (_, Some(steps), _) => Length::Steps(steps),
@@ -253,11 +296,32 @@ impl Options {
                 _ => Start::New,
             },
             batch_norm: self.batch_norm,
+            validation: self.validation,
+            recipe: Recipe {
+                cosine: self.schedule == Course::Cosine,
+                warmup: self.warmup.unwrap_or(0),
+                momentum: self.momentum,
+                betas: self.betas,
+                label_smoothing: self.label_smoothing,
+                clip_norm: self.clip_norm,
+                patience: self.patience,
+            },
             amp: self.amp,
             loss_scale: self.loss_scale,
             cuda_graph: self.cuda_graph,
             max_time: self.max_time,
         })
+    }
+
+    /// Refuses a setting of a rule that none of the optimizers has.
+    fn ensure_used(&self, option: &str, is_given: bool, has: fn(Rule) -> bool) -> Result<()> {
+        let users = TABLE.iter().filter(|row| has(row.rule)).map(|row| row.name);
+        ensure!(
+            !is_given || self.optimizers.iter().any(|optimizer| has(optimizer.rule())),
+            "--{option}: expected an optimizer that has it in the --optimizer list: {}; add one, or leave the option away",
+            users.collect::<Vec<_>>().join(", ")
+        );
+        Ok(())
     }
 
     /// The device that was asked for, if it is there.
@@ -376,6 +440,20 @@ fn threads(text: &str) -> Result<NonZeroU16, String> {
     parsed.ok_or_else(|| format!("expected a whole number from 1 to {most} on this machine"))
 }
 
+/// How the rate goes over the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Course {
+    Constant,
+    Cosine,
+}
+
+fn betas(text: &str) -> Result<[f64; 2], String> {
+    let parsed: Option<Vec<f64>> = text.split(',').map(|beta| share(beta).ok()).collect();
+    parsed
+        .and_then(|betas| betas.try_into().ok())
+        .ok_or_else(|| "expected two numbers in [0, 1), such as 0.9,0.999".to_owned())
+}
+
 fn batch_norm(text: &str) -> Result<BatchNorm, String> {
     match text {
         "running" => Ok(BatchNorm::Running),
@@ -411,6 +489,10 @@ fn positive(text: &str) -> Result<f64, String> {
 
 fn non_negative(text: &str) -> Result<f64, String> {
     number(text, |value| value >= 0.0, "a finite number >= 0")
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(text, |value| (0.0..1.0).contains(&value), "a number in [0, 1)")
 }
 
 fn fraction(text: &str) -> Result<f64, String> {

@@ -74,9 +74,14 @@ impl Observer for Screen {
         let Tested { evaluation, rate, is_best, stepped } = test;
         let per_second = *batch_size as f64 / stepped.per_step.as_secs_f64().max(1e-9);
         let best = if *is_best { " (best)" } else { "" };
+        let validation = match (evaluation.validation_loss, evaluation.validation_error) {
+            (Some(loss), Some(error)) => format!("validation loss {loss:.4}, validation error {error:.2} %{best}, "),
+            _ => String::new(),
+        };
+        let best = if validation.is_empty() { best } else { "" };
         self.line(&format!(
-            "{name}: step {}/{planned}, loss {:.4}, test loss {:.4}, test error {:.2} %{best}, rate {}, {per_second:.0} \
-             {samples}/s, {} left",
+            "{name}: step {}/{planned}, loss {:.4}, {validation}test loss {:.4}, test error {:.2} %{best}, rate {}, \
+             {per_second:.0} {samples}/s, {} left",
             evaluation.step,
             evaluation.train_loss,
             evaluation.test_loss,

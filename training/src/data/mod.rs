@@ -11,7 +11,7 @@ pub mod sentences;
 mod svhn;
 pub mod text;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use experiments::benchmark::Benchmark;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -219,16 +219,25 @@ impl Dataset {
     }
 
     /// Keeps the last of the training samples, this share of them, for validation.
-    pub fn hold_out(mut self, share: f64) -> Dataset {
-        let n = self.train.len() as i64;
-        let kept = n - (n as f64 * share).round() as i64;
-        if kept < n {
-            let part = |from, length| Split {
-                inputs: self.train.inputs.narrow(0, from, length),
-                labels: self.train.labels.narrow(0, from, length),
-            };
-            (self.train, self.validation) = (part(0, kept), Some(part(kept, n - kept)));
+    ///
+    /// # Errors
+    /// If that is none of them, or all.
+    pub fn hold_out(mut self, share: f64) -> Result<Dataset> {
+        if share == 0.0 {
+            return Ok(self);
         }
-        self
+        let n = self.train.len() as i64;
+        let held = (n as f64 * share).round() as i64;
+        ensure!(
+            (1..n).contains(&held),
+            "--validation {share}: expected a share that is some of the {n} training {}, got {held} of them",
+            self.inputs.samples()
+        );
+        let part = |from, length| Split {
+            inputs: self.train.inputs.narrow(0, from, length),
+            labels: self.train.labels.narrow(0, from, length),
+        };
+        (self.train, self.validation) = (part(0, n - held), Some(part(n - held, held)));
+        Ok(self)
     }
 }

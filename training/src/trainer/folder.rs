@@ -95,7 +95,7 @@ impl RunFolder {
         };
         if let Some(before) = &before {
             self.ensure_continues(before, record)?;
-            let longer = record.conditions.planned_steps > before.conditions.planned_steps;
+            let longer = !before.stalled() && record.conditions.planned_steps > before.conditions.planned_steps;
             if before.is_finished() && !longer {
                 return Ok(Beginning::Done(Box::new(self.finished(before)?)));
             }
@@ -155,7 +155,8 @@ impl RunFolder {
     fn ensure_continues(&self, before: &Record, now: &Record) -> Result<()> {
         // Its validation losses are those of its tests, the last step's too: they tell when to switch.
         let switches = now.conditions.optimizer.switches();
-        let constant = !switches && before.conditions.decay_at.is_none() && now.conditions.decay_at.is_none();
+        let falls = |record: &Record| record.conditions.decay_at.is_some() || record.conditions.recipe.cosine;
+        let constant = !switches && !falls(before) && !falls(now);
         let may_differ = |difference: &Difference| {
             difference.name == "planned_steps"
                 && constant

@@ -15,11 +15,11 @@ use crate::data::{Dataset, Split};
 use crate::models::{BatchNorms, Model};
 use anyhow::{Context, Result, ensure};
 use curve::Curve;
-use experiments::curve::Evaluation;
+use experiments::curve::{Evaluation, best};
 use experiments::experiment::Experiment;
 use experiments::files::write_atomically;
 use experiments::optimizer::OptimizerKind;
-use experiments::record::{Conditions, DIVERGED, Data, Progress, RECORD_FILE, Record};
+use experiments::record::{Conditions, DIVERGED, Data, Progress, RECORD_FILE, Record, STALLED};
 use experiments::run::{BEST_WEIGHTS, Run};
 use folder::{Beginning, RunFolder};
 use observer::{Begun, Observer, Stepped, Tested};
@@ -99,10 +99,11 @@ impl Job<'_> {
             },
             scale: optimizer.is_virtual().then(|| settings.scale.unwrap_or(experiment.scale)),
             l1: experiment.l1,
-            weight_decay: settings.weight_decay(experiment),
+            weight_decay: settings.weight_decay(experiment, *optimizer),
             batch_norm: M::BATCH_NORM.map(|_| settings.batch_norm(experiment)),
             amp: settings.amp,
             loss_scale: settings.loss_scale,
+            recipe: settings.recipe.of(*optimizer),
         };
         let machine = machine::machine(self.device, false)?;
         let origin = machine::origin(data.folder.as_deref());
@@ -135,7 +136,6 @@ struct Training<'a, M> {
     shown: Instant,
     /// The time that it had taken before this process.
     wall_seconds_before: f64,
-    least_error: f64,
 }
 
 enum Begin<'a, M> {
@@ -227,7 +227,6 @@ impl<'a, M: Model> Training<'a, M> {
             per_epoch,
             stepper,
             folder,
-            least_error: curve.rows().iter().map(|row| row.test_error).fold(f64::INFINITY, f64::min),
             curve,
             pace: Pace::new(),
             began: Instant::now(),
@@ -255,7 +254,7 @@ impl<'a, M: Model> Training<'a, M> {
             let train_loss = self.look(step);
             // The loss may have been none for a while where it is not looked at in each step.
             let word = if look_every == 1 { "at" } else { "by" };
-            let mut diverged = !train_loss.is_finite();
+            let (mut diverged, mut stalled) = (!train_loss.is_finite(), false);
             if due.test || due.checkpoint || diverged {
                 self.folder.ensure_ours()?;
             }
@@ -267,13 +266,15 @@ impl<'a, M: Model> Training<'a, M> {
                 if due.test || diverged {
                     diverged |= !self.test(step, train_loss, true, observer)?.is_finite();
                 }
+                stalled = due.test && self.has_stalled();
                 // The checkpoint before a divergence is worth more than one after it.
-                if due.checkpoint && !diverged {
+                if (due.checkpoint || stalled) && !diverged {
                     self.checkpoint(due, observer)?;
                 }
             }
             self.record.progress.note = match due.stop {
                 _ if diverged => Some(format!("{DIVERGED} {word} step {step}")),
+                _ if stalled => Some(format!("{STALLED} for {} tests at step {step}", self.tests_since_best())),
                 Some(reason) => Some(format!("{reason} at step {step}")),
                 None => None,
             };
@@ -325,22 +326,24 @@ impl<'a, M: Model> Training<'a, M> {
         observer.on_testing();
         let began = Instant::now();
         let (test_loss, test_error) = self.stepper.test(&self.job.data.test)?;
+        let validation = self.job.data.validation.as_ref().map(|split| self.stepper.test(split)).transpose()?;
         self.pace.tested(began);
         let epoch = step as f64 / self.per_epoch as f64;
         let seconds = self.record.progress.seconds;
-        let evaluation = Evaluation { step, epoch, train_loss, test_loss, test_error, seconds };
-        let is_best = counts && test_error < self.least_error;
+        let (validation_loss, validation_error) = validation.unzip();
+        let evaluation =
+            Evaluation { step, epoch, train_loss, test_loss, test_error, seconds, validation_loss, validation_error };
+        self.curve.append(evaluation)?;
+        let is_best = counts && best(self.curve.rows()).is_some_and(|best| best.step == step);
         if is_best {
-            self.least_error = test_error;
             self.stepper.save_weights(&self.job.folder.join(BEST_WEIGHTS))?;
         }
-        self.curve.append(evaluation)?;
         let rate = self.schedule.rate(step - 1);
         observer.on_test(&Tested { evaluation: &evaluation, rate, is_best, stepped: self.stepped() });
         if counts {
             self.stepper.forget_losses();
-            if let Some(validation) = self.job.data.validation.as_ref().filter(|_| self.job.optimizer.switches())
-                && self.stepper.observe(self.stepper.test(validation)?.0)
+            if let Some(loss) = validation_loss.filter(|_| self.job.optimizer.switches())
+                && self.stepper.observe(loss)
             {
                 self.record.progress.switched_at = Some(step);
                 observer.on_message(&format!(
@@ -350,6 +353,17 @@ impl<'a, M: Model> Training<'a, M> {
             }
         }
         Ok(test_loss)
+    }
+
+    /// The tests after the best.
+    fn tests_since_best(&self) -> usize {
+        let rows = self.curve.rows();
+        best(rows).map_or(0, |best| rows.iter().filter(|row| row.step > best.step).count())
+    }
+
+    /// Whether early stopping ends the run here.
+    fn has_stalled(&self) -> bool {
+        self.job.settings.recipe.patience.is_some_and(|patience| self.tests_since_best() >= patience)
     }
 
     fn checkpoint(&mut self, due: Due, observer: &mut dyn Observer) -> Result<()> {

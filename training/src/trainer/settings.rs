@@ -1,8 +1,10 @@
 //! What runs are to do, whoever says so.
 
 use experiments::experiment::{BatchNorm, Experiment};
-use experiments::optimizer::OptimizerKind;
+use experiments::optimizer::{OptimizerKind, Rule};
+use experiments::recipe::Recipe;
 use std::time::Duration;
+use tch_svgd::optim::AdamW;
 
 /// How long to train.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,7 +37,7 @@ pub struct Settings {
     /// SVGD's scale of the virtual gradient, where it is not the paper's.
     pub scale: Option<f64>,
     pub batch_size: Option<usize>,
-    /// The factor of the squares' penalty, where it is not the paper's.
+    /// The factor of the squares' penalty, or of AdamW's decoupled decay, where it is not the default.
     pub weight_decay: Option<f64>,
     /// Steps between tests.
     pub eval_every: Option<usize>,
@@ -44,6 +46,10 @@ pub struct Settings {
     pub start: Start,
     /// By what batch norm normalizes in tests: the paper's way with its schedule, else the usual one, unless it is told.
     pub batch_norm: Option<BatchNorm>,
+    /// The share of the training samples that is held out, where it is not the experiment's.
+    pub validation: Option<f64>,
+    /// Where runs depart from the paper's recipe.
+    pub recipe: Recipe,
     pub amp: bool,
     pub loss_scale: f64,
     pub cuda_graph: bool,
@@ -52,9 +58,18 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The factor of the squares' penalty.
-    pub fn weight_decay(&self, experiment: &Experiment) -> f64 {
-        self.weight_decay.unwrap_or(experiment.weight_decay)
+    /// The factor of the squares' penalty, or of AdamW's decoupled decay, which has a default of its own.
+    pub fn weight_decay(&self, experiment: &Experiment, optimizer: OptimizerKind) -> f64 {
+        let default = match optimizer.rule() {
+            Rule::Adamw => AdamW::default().weight_decay,
+            _ => experiment.weight_decay,
+        };
+        self.weight_decay.unwrap_or(default)
+    }
+
+    /// The share of the training samples that is held out.
+    pub fn validation(&self, experiment: &Experiment) -> f64 {
+        self.validation.unwrap_or(experiment.validation)
     }
 
     /// By what batch norm normalizes in tests.

@@ -12,8 +12,11 @@ use experiments::experiment::{BatchNorm, Experiment};
 use experiments::optimizer::OptimizerKind;
 use std::path::Path;
 use tch::nn;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 use tch_svgd::CudaGraph;
+
+/// No label is left out: PyTorch's default.
+const NONE_IGNORED: i64 = -100;
 
 /// Steps before one is captured: libraries choose their algorithms in the first, and SVGD's second moments come to be.
 const EAGER_STEPS: usize = 3;
@@ -28,6 +31,7 @@ pub struct Stepper<M> {
     loss_sum: Tensor,
     amp: bool,
     loss_scale: f64,
+    label_smoothing: f64,
     test_batch: usize,
     inputs: Inputs,
     batch_norm: BatchNorm,
@@ -73,7 +77,7 @@ impl<M: Model> Stepper<M> {
             tch::manual_seed(seed as i64);
             initialise(&vs);
         }
-        let optimizer = Optimizer::new(kind, &vs, experiment, settings.weight_decay(experiment))?;
+        let optimizer = Optimizer::new(kind, &vs, experiment, settings)?;
         let parameters = optimizer.parameters();
         ensure!(
             classes != 10 || parameters == M::PARAMETERS,
@@ -85,6 +89,7 @@ impl<M: Model> Stepper<M> {
         let loss_sum = Tensor::zeros([], (Kind::Float, device));
         let (amp, loss_scale, test_batch) = (settings.amp, settings.loss_scale, experiment.test_batch);
         let (inputs, batch_norm) = (data.inputs, settings.batch_norm(experiment));
+        let label_smoothing = settings.recipe.label_smoothing;
         Ok(Self {
             model,
             vs,
@@ -93,6 +98,7 @@ impl<M: Model> Stepper<M> {
             loss_sum,
             amp,
             loss_scale,
+            label_smoothing,
             test_batch,
             inputs,
             batch_norm,
@@ -164,7 +170,9 @@ impl<M: Model> Stepper<M> {
 
     fn train(&mut self, inputs: &Tensor, labels: &Tensor) -> Result<()> {
         let logits = self.autocast(|| self.model.forward_t(inputs, true))?;
-        let loss = one_by_one(&logits).cross_entropy_for_logits(&labels.flatten(0, -1));
+        let (logits, labels) = (one_by_one(&logits), labels.flatten(0, -1));
+        let loss =
+            logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, NONE_IGNORED, self.label_smoothing);
         let scaled = if self.loss_scale == 1.0 { loss.shallow_clone() } else { &loss * self.loss_scale };
         self.optimizer.backward_step(&scaled, self.loss_scale)?;
         self.loss_sum += loss.detach();

@@ -12,4 +12,5 @@ mod examples;
 #[cfg(unix)]
 mod folders;
 mod options;
+mod recipe;
 mod trained;

@@ -59,6 +59,8 @@ fn read(path: &Path, unit: f64) -> Result<Vec<Evaluation>> {
             test_loss: number(loss)?,
             test_error: 100.0 - unit * number(accuracy)?,
             seconds: (time - *start.get_or_insert(time)).as_seconds_f64(),
+            validation_loss: None,
+            validation_error: None,
         });
     }
     ensure!(!curve.is_empty(), "expected rows, found none");

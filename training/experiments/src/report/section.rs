@@ -5,6 +5,7 @@ use super::text::{grouped, short};
 use crate::curve::Evaluation;
 use crate::experiment::{self, BatchNorm, Experiment};
 use crate::optimizer::OptimizerKind;
+use crate::recipe::Recipe;
 use crate::record::{Conditions, Record};
 use crate::run::Run;
 use anyhow::Result;
@@ -80,6 +81,7 @@ fn is_same_section(left: &Record, right: &Record) -> bool {
     text(left) == text(right)
         && sizes(left) == sizes(right)
         && left.conditions.decay_at == right.conditions.decay_at
+        && left.conditions.recipe.cosine == right.conditions.recipe.cosine
         && left.conditions.budget == right.conditions.budget
 }
 
@@ -146,6 +148,7 @@ struct Trait {
 
 fn traits(experiment: &Experiment, record: &Record) -> Vec<Trait> {
     let Record { conditions, machine, progress, .. } = record;
+    let Recipe { momentum, betas, .. } = conditions.recipe;
     let of_all = |text: String| Trait { text, of_optimizer: false, unusual: false };
     // Nothing is said of what is not in use.
     let used = |is: bool, what: &str| of_all(if is { what.to_owned() } else { String::new() });
@@ -166,6 +169,13 @@ fn traits(experiment: &Experiment, record: &Record) -> Vec<Trait> {
             penalty("weight decay", conditions.weight_decay),
             conditions.weight_decay != experiment.weight_decay,
         ),
+        of_optimizer(momentum.map(|momentum| format!("momentum {momentum}")).unwrap_or_default(), momentum.is_some()),
+        of_optimizer(betas.map(|[first, second]| format!("betas {first}, {second}")).unwrap_or_default(), betas.is_some()),
+        used(true, &warmup(record)),
+        used(true, &label_smoothing(record)),
+        used(true, &clipping(record)),
+        used(true, &early_stopping(record)),
+        
         of_all(format!("{} parameters", conditions.parameters)),
         of_all(match progress.eval_every {
             0 => "tests at steps of its own".to_owned(),
@@ -175,6 +185,29 @@ fn traits(experiment: &Experiment, record: &Record) -> Vec<Trait> {
         of_all(format!("libtorch {}", machine.libtorch_version)),
         of_optimizer(record.cut_short().unwrap_or_default(), record.cut_short().is_some()),
     ]
+}
+
+fn warmup(record: &Record) -> String {
+    match record.conditions.recipe.warmup {
+        0 => String::new(),
+        steps => format!("{} steps of warm-up", grouped(steps)),
+    }
+}
+
+fn label_smoothing(record: &Record) -> String {
+    match record.conditions.recipe.label_smoothing {
+        0.0 => String::new(),
+        share => format!("labels smoothed by {share}"),
+    }
+}
+
+fn clipping(record: &Record) -> String {
+    record.conditions.recipe.clip_norm.map(|norm| format!("clipped at {norm}")).unwrap_or_default()
+}
+
+fn early_stopping(record: &Record) -> String {
+    let told = |tests| format!("early stopping after {tests} tests without a better one");
+    record.conditions.recipe.patience.map(told).unwrap_or_default()
 }
 
 fn penalty(name: &str, factor: f64) -> String {
@@ -257,6 +290,7 @@ impl Section<'_> {
             Some([first, second]) => {
                 format!("{steps}, lower rates from {} and {}", grouped(first), grouped(second))
             }
+            None if self.record().conditions.recipe.cosine => format!("{steps}, the rate falling along a cosine"),
             None => format!("{steps} at a constant rate"),
         }
     }
@@ -315,9 +349,14 @@ impl Section<'_> {
                 }
             }),
             all(|record| if record.machine.cuda_graph { "CUDA graph" } else { "" }.to_owned()),
+            all(warmup),
+            all(label_smoothing),
+            all(clipping),
+            all(early_stopping),
         ];
         // Where the rows differ, their labels say it.
-        parts.extend(optional.into_iter().filter(|text| !text.is_empty() && !text.contains(" or ")));
+        let differs = |text: &String| text.contains(" or ");
+        parts.extend(optional.into_iter().filter(|text| !text.is_empty() && !differs(text)));
         let instructions: BTreeSet<&str> =
             self.runs().filter_map(|run| run.record.machine.instructions.as_deref()).collect();
         parts.extend((!instructions.is_empty()).then(|| instructions.into_iter().collect::<Vec<_>>().join(" or ")));

@@ -1,6 +1,6 @@
 //! Many seeds in few numbers.
 
-use crate::curve::Evaluation;
+use crate::curve::{Evaluation, best};
 use crate::run::Run;
 
 /// A quantity over the seeds.
@@ -34,9 +34,9 @@ pub fn final_error(curve: &[Evaluation]) -> Option<f64> {
     curve.last().map(|row| row.test_error)
 }
 
-/// The least test error of a curve.
+/// The test error of a curve's best test: the least, or that of the least validation error.
 pub fn best_error(curve: &[Evaluation]) -> Option<f64> {
-    curve.iter().map(|row| row.test_error).filter(|error| error.is_finite()).min_by(f64::total_cmp)
+    best(curve).map(|row| row.test_error)
 }
 
 /// Where a curve first has this test error or less.

@@ -97,7 +97,10 @@ fn explanation(section: &Section) -> String {
     if section.rows.iter().any(|row| row.runs.len() > 1) {
         text += " ± sample standard deviation";
     }
-    text += "; best: the least on the test curve, which the test samples chose.";
+    text += match section.runs().filter_map(|run| run.curve.last()).all(|row| row.validation_error.is_some()) {
+        true => "; best: of the test whose validation error is the least.",
+        false => "; best: the least on the test curve, which the test samples chose.",
+    };
     if section.has_published_errors() {
         text += " The paper's table has the best of one test curve.";
         if !section.is_comparable() {
