@@ -51,7 +51,7 @@ pub fn read_curve(path: &Path) -> Result<Vec<Evaluation>> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let columns = reader.headers()?;
     ensure!(
-        columns == CURVE_COLUMNS.as_slice() || columns == &CURVE_COLUMNS[..ALWAYS],
+        columns == CURVE_COLUMNS.as_slice() || *columns == CURVE_COLUMNS[..ALWAYS],
         "expected the columns {}, got '{}'",
         CURVE_COLUMNS.join(","),
         columns.iter().collect::<Vec<_>>().join(",")
