@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod cli;
 pub mod data;
 pub mod initialise;
+pub mod log;
 pub mod method;
 pub mod models;
 pub mod optimizer;

@@ -7,8 +7,10 @@ mod threads;
 
 use crate::catalogue::{WithModel, with_model_of};
 use crate::data;
+use crate::log::{self, Format};
 use crate::models::Model;
 use crate::screen::{say, warn};
+use crate::trainer::observer::Observer;
 use crate::trainer::{self, Job, folder};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches};
@@ -89,7 +91,7 @@ impl WithModel for Program<'_> {
             folder,
             wishes: &wishes,
         });
-        let Outcome { mut failed, stopped, waiting } = train_all::<M>(jobs);
+        let Outcome { mut failed, stopped, waiting } = train_all::<M>(jobs, &options.log);
         match report_on(&out) {
             Ok(text) => say(&format!("\n{text}")),
             Err(error) => {
@@ -130,7 +132,7 @@ struct Outcome {
 }
 
 /// Goes through the list, whatever becomes of one of them: the others have nothing to do with it.
-fn train_all<'a, M: Model>(jobs: impl Iterator<Item = Job<'a>>) -> Outcome {
+fn train_all<'a, M: Model>(jobs: impl Iterator<Item = Job<'a>>, logs: &[Format]) -> Outcome {
     let mut outcome = Outcome::default();
     for job in jobs {
         if job.wishes.stop.load(Ordering::Relaxed) {
@@ -138,7 +140,7 @@ fn train_all<'a, M: Model>(jobs: impl Iterator<Item = Job<'a>>) -> Outcome {
             continue;
         }
         // A panic is a mistake of ours, which has told its place: no reason for the others not to be trained either.
-        let train = AssertUnwindSafe(|| trainer::train::<M>(&job, output::screen().as_mut()));
+        let train = AssertUnwindSafe(|| trainer::train::<M>(&job, &mut observers(logs)));
         match catch_unwind(train) {
             Ok(Ok(run)) => {
                 let interrupted = job.wishes.stop.load(Ordering::Relaxed);
@@ -157,6 +159,13 @@ fn train_all<'a, M: Model>(jobs: impl Iterator<Item = Job<'a>>) -> Outcome {
         }
     }
     outcome
+}
+
+/// Who looks on: the screen, and the logs that are wanted.
+fn observers(logs: &[Format]) -> Vec<Box<dyn Observer>> {
+    let is_first = |&index: &usize| !logs[..index].contains(&logs[index]);
+    let logs = (0..logs.len()).filter(is_first).map(|index| log::observer(logs[index]));
+    std::iter::once(output::screen()).chain(logs).collect()
 }
 
 /// The report on every run in the folder, which is written there.

@@ -2,6 +2,7 @@
 
 use crate::catalogue::model_name;
 use crate::data::{DataSource, Dataset, load};
+use crate::log::Format;
 use crate::screen::warn;
 use crate::trained::Weights;
 use crate::trainer::settings::{Length, Settings, Start};
@@ -221,6 +222,10 @@ pub struct Options {
     /// Capture the step as a CUDA graph once and replay it.
     #[arg(long)]
     pub cuda_graph: bool,
+
+    /// Logs in the folder of each run, for other programs to read: log.jsonl, TensorBoard's event files.
+    #[arg(long, value_enum, value_name = "jsonl|tensorboard,…", value_delimiter = ',')]
+    pub log: Vec<Format>,
 
     /// What the folders of the runs begin with: NAME_OPTIMIZER-seedN.
     #[arg(long, value_parser = name)]

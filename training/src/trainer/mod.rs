@@ -216,6 +216,7 @@ impl<'a, M: Model> Training<'a, M> {
         }
         observer.on_begin(&Begun {
             name,
+            folder: job.folder.clone(),
             done: record.progress.steps,
             planned: schedule.steps,
             batch_size,

@@ -2,7 +2,7 @@
 
 use experiments::curve::Evaluation;
 use experiments::run::Run;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What there is to know of a run when it begins.
@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Begun {
     /// Its name, such as svgd-seed0.
     pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
     /// The steps that were done before.
     pub done: usize,
     /// Those that it is to have at the end.

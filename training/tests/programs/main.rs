@@ -11,6 +11,7 @@ mod data;
 mod examples;
 #[cfg(unix)]
 mod folders;
+mod log;
 mod options;
 mod recipe;
 mod trained;

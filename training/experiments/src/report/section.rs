@@ -170,12 +170,14 @@ fn traits(experiment: &Experiment, record: &Record) -> Vec<Trait> {
             conditions.weight_decay != experiment.weight_decay,
         ),
         of_optimizer(momentum.map(|momentum| format!("momentum {momentum}")).unwrap_or_default(), momentum.is_some()),
-        of_optimizer(betas.map(|[first, second]| format!("betas {first}, {second}")).unwrap_or_default(), betas.is_some()),
+        of_optimizer(
+            betas.map(|[first, second]| format!("betas {first}, {second}")).unwrap_or_default(),
+            betas.is_some(),
+        ),
         used(true, &warmup(record)),
         used(true, &label_smoothing(record)),
         used(true, &clipping(record)),
         used(true, &early_stopping(record)),
-        
         of_all(format!("{} parameters", conditions.parameters)),
         of_all(match progress.eval_every {
             0 => "tests at steps of its own".to_owned(),
