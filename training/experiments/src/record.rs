@@ -13,6 +13,9 @@ pub const RECORD_FILE: &str = "run.json";
 /// What run.json's `format` says.
 pub const FORMAT: u32 = 2;
 
+/// Options of a program by their long names.
+pub type Options = serde_json::Map<String, serde_json::Value>;
+
 /// How a run was trained, and how far it has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -91,6 +94,9 @@ pub struct Origin {
     /// When it was begun or gone on with last, in UTC.
     pub started: Option<String>,
     pub command: Option<String>,
+    /// Its options, by their long names: `--config` reads them.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
     /// The commit of the source, with -dirty where it was changed.
     pub commit: Option<String>,
     /// Where its data were read.

@@ -1,5 +1,7 @@
 //! The training programs: their command line, what they show, and the list of runs that they go through.
 
+mod config;
+mod jobs;
 pub mod options;
 pub mod output;
 mod signals;
@@ -15,6 +17,7 @@ use crate::trainer::{self, Job, folder};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches};
 use experiments::experiment::Experiment;
+use experiments::optimizer::OptimizerKind;
 use experiments::record::DIVERGED;
 use experiments::report;
 use experiments::run::load_all;
@@ -34,7 +37,7 @@ pub fn parse<A: CommandFactory + FromArgMatches>(experiments: &[&Experiment], op
         .mut_arg("optimizers", |argument| argument.default_value(optimizers))
         .after_help(format!("{}\n{}", about.concat(), options::AFTER_HELP))
         .max_term_width(100);
-    A::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    A::from_arg_matches(&config::matches(command)).unwrap_or_else(|error| error.exit())
 }
 
 /// Trains the experiment's model with every optimizer and seed that the options name, and reports on all runs in the output
@@ -60,62 +63,67 @@ impl WithModel for Program<'_> {
 
     fn with<M: Model>(self) -> Result<ExitCode> {
         let Program { experiment, options } = self;
+        if let Some(path) = &options.config {
+            config::ensure_of(path, experiment.name)?;
+        }
         let settings = options.settings(experiment)?;
         let device = options.device()?;
         let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(experiment.name));
-        let mut folders: Vec<(_, u64, PathBuf)> = Vec::new();
+        let mut parts = Vec::new();
         for &optimizer in &options.optimizers {
             for &seed in &options.seeds.0 {
                 let begin = options.name.as_ref().map(|name| format!("{name}_")).unwrap_or_default();
                 let folder = out.join(format!("{begin}{}-seed{seed}", optimizer.name()));
                 // All of them before the first is trained for hours.
                 folder::ensure_free(&folder, settings.start, experiment.name)?;
-                folders.push((optimizer, seed, folder));
+                parts.push(Part { optimizer, seed, folder });
             }
+        }
+        if options.part {
+            jobs::end_with_parent()?;
         }
         let wishes = signals::wishes()?;
         tch::set_num_threads(threads::choose::<M>(options.threads));
         let data = data::load(&options.data, experiment.benchmark)?.hold_out(settings.validation(experiment))?;
-        say(&format!("{} on {}", M::NAME, data.describe()));
-        let data = data.to_device(device);
-        signals::listen(&wishes)?;
+        if !options.part {
+            say(&format!("{} on {}", M::NAME, data.describe()));
+        }
         let began = Instant::now();
-        let settings = &settings;
-        let jobs = folders.into_iter().map(|(optimizer, seed, folder)| Job {
-            experiment,
-            optimizer,
-            seed,
-            settings,
-            data: &data,
-            device,
-            folder,
-            wishes: &wishes,
-        });
-        let Outcome { mut failed, stopped, waiting } = train_all::<M>(jobs, &options.log);
-        match report_on(&out) {
-            Ok(text) => say(&format!("\n{text}")),
-            Err(error) => {
-                warn(&format!("the report: {error:#}"));
-                failed.push("the report".to_owned());
-            }
+        let at_once = usize::from(options.jobs.get());
+        let mut outcome = if at_once > 1 && parts.len() > 1 {
+            drop(data);
+            signals::listen(&wishes)?;
+            jobs::train_all(parts, at_once, &options.of_a_part(at_once), &wishes)?
+        } else {
+            let data = data.to_device(device);
+            signals::listen(&wishes)?;
+            let (settings, data, wishes) = (&settings, &data, &*wishes);
+            let jobs = parts.into_iter().map(|Part { optimizer, seed, folder }| Job {
+                experiment,
+                optimizer,
+                seed,
+                settings,
+                data,
+                device,
+                folder,
+                wishes,
+            });
+            train_all::<M>(jobs, &options.log)
+        };
+        if !options.part {
+            outcome.report(&out);
+            say(&format!("runs: {}; {} in all", out.display(), duration(began.elapsed())));
+            outcome.tell();
         }
-        say(&format!("runs: {}; {} in all", out.display(), duration(began.elapsed())));
-        if !waiting.is_empty() {
-            warn(&format!("not begun: {}", waiting.join(", ")));
-        }
-        if !failed.is_empty() {
-            warn(&format!("failed: {}", failed.join(", ")));
-        }
-        if !stopped.is_empty() {
-            warn(&format!("stopped by --max-time: {}; --resume goes on", stopped.join(", ")));
-        }
-        Ok(match (wishes.stop.load(Ordering::Relaxed), failed.is_empty(), stopped.is_empty()) {
-            (true, _, _) => ExitCode::from(signals::INTERRUPTED),
-            (false, false, _) => ExitCode::FAILURE,
-            (false, true, false) => ExitCode::from(OUT_OF_TIME),
-            (false, true, true) => ExitCode::SUCCESS,
-        })
+        Ok(outcome.exit_code(wishes.stop.load(Ordering::Relaxed)))
     }
+}
+
+/// A run of the list.
+struct Part {
+    optimizer: OptimizerKind,
+    seed: u64,
+    folder: PathBuf,
 }
 
 /// What a program ends with whose runs are not all at their ends, since their time was over.
@@ -129,6 +137,41 @@ struct Outcome {
     stopped: Vec<String>,
     /// Those that were not begun.
     waiting: Vec<String>,
+}
+
+impl Outcome {
+    /// The report on every run in the folder.
+    fn report(&mut self, out: &Path) {
+        match report_on(out) {
+            Ok(text) => say(&format!("\n{text}")),
+            Err(error) => {
+                warn(&format!("the report: {error:#}"));
+                self.failed.push("the report".to_owned());
+            }
+        }
+    }
+
+    fn tell(&self) {
+        let Self { failed, stopped, waiting } = self;
+        if !waiting.is_empty() {
+            warn(&format!("not begun: {}", waiting.join(", ")));
+        }
+        if !failed.is_empty() {
+            warn(&format!("failed: {}", failed.join(", ")));
+        }
+        if !stopped.is_empty() {
+            warn(&format!("stopped by --max-time: {}; --resume goes on", stopped.join(", ")));
+        }
+    }
+
+    fn exit_code(&self, interrupted: bool) -> ExitCode {
+        match (interrupted, self.failed.is_empty(), self.stopped.is_empty()) {
+            (true, _, _) => ExitCode::from(signals::INTERRUPTED),
+            (false, false, _) => ExitCode::FAILURE,
+            (false, true, false) => ExitCode::from(OUT_OF_TIME),
+            (false, true, true) => ExitCode::SUCCESS,
+        }
+    }
 }
 
 /// Goes through the list, whatever becomes of one of them: the others have nothing to do with it.

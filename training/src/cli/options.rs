@@ -1,5 +1,6 @@
 //! The command line of the training programs.
 
+use super::{config, threads as of_machine};
 use crate::catalogue::model_name;
 use crate::data::{DataSource, Dataset, load};
 use crate::log::Format;
@@ -231,6 +232,19 @@ pub struct Options {
     #[arg(long, value_parser = name)]
     pub name: Option<String>,
 
+    /// Options from a file: TOML with their long names, such as lr = { sgd = 0.1 }, or the run.json of a run, whose options,
+    /// optimizer and seed it has. Those of the command line go before.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Runs side by side, each in a process of its own.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = threads, allow_negative_numbers = true)]
+    pub jobs: NonZeroU16,
+
+    /// One of the processes of --jobs.
+    #[arg(long, hide = true)]
+    pub part: bool,
+
     /// Folder for the runs, each in OPTIMIZER-seedN, and for the report on all runs in it [default: runs/EXPERIMENT].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -315,7 +329,20 @@ impl Options {
             loss_scale: self.loss_scale,
             cuda_graph: self.cuda_graph,
             max_time: self.max_time,
+            given: config::given(),
         })
+    }
+
+    /// What each of so many processes is told besides.
+    pub fn of_a_part(&self, at_once: usize) -> Vec<String> {
+        let mut words = Vec::new();
+        words.extend(self.resume.then(|| "--resume".to_owned()));
+        words.extend(self.overwrite.then(|| "--overwrite".to_owned()));
+        if self.threads.is_none() {
+            // The cores are shared.
+            words.push(format!("--threads={}", (of_machine::available() / at_once).max(1)));
+        }
+        words
     }
 
     /// Refuses a setting of a rule that none of the optimizers has.
@@ -440,7 +467,7 @@ fn count(text: &str) -> Result<usize, String> {
 const THREADS_PER_CORE: usize = 4;
 
 fn threads(text: &str) -> Result<NonZeroU16, String> {
-    let most = THREADS_PER_CORE * std::thread::available_parallelism().map_or(1, |n| n.get());
+    let most = THREADS_PER_CORE * of_machine::available();
     let parsed = count(text).ok().filter(|&n| n <= most).and_then(|n| NonZeroU16::new(u16::try_from(n).ok()?));
     parsed.ok_or_else(|| format!("expected a whole number from 1 to {most} on this machine"))
 }

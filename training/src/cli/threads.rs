@@ -6,13 +6,18 @@ use std::num::NonZeroU16;
 /// The threads that were asked for, or as many as serve the model: one where its steps are too short to share, else those of
 /// the machine less one for the batches, where it has more than two.
 pub fn choose<M: Model>(wanted: Option<NonZeroU16>) -> i32 {
-    let available = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let available = available();
     match wanted {
         Some(wanted) => i32::from(wanted.get()),
         None if M::SHORT_STEPS => 1,
         None if available > 2 => available as i32 - 1,
         None => available as i32,
     }
+}
+
+/// The cores that the process may use.
+pub fn available() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 /// Starts the program again with threads that sleep while they wait, unless the user has chosen how they wait.

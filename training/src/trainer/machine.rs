@@ -1,7 +1,7 @@
 //! What this machine is, as far as a record tells it.
 
 use anyhow::Result;
-use experiments::record::{Machine, Origin};
+use experiments::record::{Machine, Options, Origin};
 use std::path::Path;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -21,11 +21,12 @@ pub fn machine(device: tch::Device, cuda_graph: bool) -> Result<Machine> {
 }
 
 /// How this process came about.
-pub fn origin(data_folder: Option<&Path>) -> Origin {
+pub fn origin(data_folder: Option<&Path>, options: Options) -> Origin {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     Origin {
         host: host.map(|name| name.trim().to_owned()),
         started: OffsetDateTime::now_utc().format(&Rfc3339).ok(),
+        options,
         command: Some(std::env::args().collect::<Vec<_>>().join(" ")),
         commit: option_env!("TRAINING_COMMIT").map(str::to_owned),
         data_folder: data_folder.map(|folder| folder.display().to_string()),

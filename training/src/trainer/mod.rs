@@ -106,7 +106,7 @@ impl Job<'_> {
             recipe: settings.recipe.of(*optimizer),
         };
         let machine = machine::machine(self.device, false)?;
-        let origin = machine::origin(data.folder.as_deref());
+        let origin = machine::origin(data.folder.as_deref(), settings.given.clone());
         Ok(Record::new(self.seed, conditions, machine, origin, schedule.eval_every))
     }
 }

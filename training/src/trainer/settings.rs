@@ -3,6 +3,7 @@
 use experiments::experiment::{BatchNorm, Experiment};
 use experiments::optimizer::{OptimizerKind, Rule};
 use experiments::recipe::Recipe;
+use experiments::record::Options;
 use std::time::Duration;
 use tch_svgd::optim::AdamW;
 
@@ -55,6 +56,8 @@ pub struct Settings {
     pub cuda_graph: bool,
     /// The time after which a run stops with a checkpoint.
     pub max_time: Option<Duration>,
+    /// What the user has given, for the record.
+    pub given: Options,
 }
 
 impl Settings {

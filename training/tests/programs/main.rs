@@ -7,10 +7,13 @@ mod programs;
 
 #[cfg(unix)]
 mod checkpoints;
+mod config;
 mod data;
 mod examples;
 #[cfg(unix)]
 mod folders;
+#[cfg(unix)]
+mod jobs;
 mod log;
 mod options;
 mod recipe;

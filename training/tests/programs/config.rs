@@ -1,0 +1,84 @@
+//! Options from a file.
+
+use crate::common::*;
+use crate::programs::*;
+use std::path::Path;
+use std::process::Command;
+
+fn config(folder: &Path, text: &str, arguments: &str) -> Command {
+    std::fs::write(folder.join("run.toml"), text).unwrap();
+    mlp(folder, &words(&format!("--config run.toml {arguments}")))
+}
+
+fn weights(run: &Path) -> Vec<u8> {
+    std::fs::read(run.join("best.safetensors")).unwrap()
+}
+
+#[test]
+fn a_file_has_options_and_the_command_line_goes_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "data = 'digits'\nepochs = 3\noptimizer = ['sgd', 'svgd']\nlr = { sgd = 0.2, svgd = 0.02 }\nseed = 7\namp = false\n";
+    // The length is the command line's: the file's is another.
+    run(&mut config(folder.path(), text, "--steps 20 --optimizer svgd --lr 0.03 --out out"));
+    let svgd = folder.path().join("out/svgd-seed7");
+    let conditions = &record(&svgd)["conditions"];
+    assert_eq!((&conditions["planned_steps"], &conditions["rates"][0]), (&20.into(), &0.03.into()), "{conditions}");
+    assert!(!folder.path().join("out/sgd-seed7").exists());
+    run(&mut config(folder.path(), text, "--out own"));
+    let rate = |run: &str| record(&folder.path().join(run))["conditions"]["rates"][0].clone();
+    assert_eq!([rate("own/sgd-seed7"), rate("own/svgd-seed7")], [0.2, 0.02]);
+}
+
+/// With its optimizer and its seed, out of several, and what only others made use of left out.
+#[test]
+fn a_record_repeats_its_run_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = "--data digits --optimizer sgd,momentum --momentum 0.5 --lr sgd=0.2,momentum=0.02 --seeds 3,4 --steps 30 \
+                   --eval-every 10 --label-smoothing 0.1 --out out";
+    run(&mut mlp(folder.path(), &words(options)));
+    for name in ["sgd-seed4", "momentum-seed3"] {
+        let arguments = format!("--config out/{name}/run.json --out again");
+        let text = stdout(&run(&mut mlp(folder.path(), &words(&arguments))));
+        assert_eq!(text.matches(": 30 steps of 32").count(), 1, "{text}");
+        let [first, again] = ["out", "again"].map(|out| folder.path().join(out).join(name));
+        assert_eq!(record(&first)["id"], record(&again)["id"]);
+        assert!(weights(&first) == weights(&again), "{name}");
+        // The record of a run from a record has all of its options again.
+        let options = record(&first)["origin"]["options"].as_object().unwrap().len();
+        assert_eq!(
+            record(&again)["origin"]["options"].as_object().unwrap().len(),
+            options - usize::from(name == "sgd-seed4")
+        );
+    }
+    // Its own folder, too: to go on.
+    let text = stdout(&run(&mut mlp(folder.path(), &words("--config out/sgd-seed3/run.json --resume --steps 40"))));
+    assert!(text.contains("goes on from the checkpoint of step 30") && text.contains("step 40/40"), "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_meant_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, part) in [
+        ("stepps = 3", "--config run.toml: 'stepps' is no option"),
+        ("config = 'other.toml'", "'config' is no option"),
+        ("steps = ", "expected TOML"),
+        ("steps = 1.5", "expected a whole number above 0"),
+        ("steps = [[1]]", "steps: expected a number or a text, got [1]"),
+        ("steps = 3\nepochs = 3", "cannot be used with"),
+    ] {
+        let text = run_refused(&mut config(folder.path(), text, "--data digits"));
+        assert!(text.contains(part) && text.contains("run.toml"), "'{part}' is not in {text}");
+    }
+    run(&mut mlp(folder.path(), &words("--data digits --optimizer sgd --steps 2 --out out")));
+    let text = run_refused(&mut tso_alra(folder.path(), &words("--config out/sgd-seed0/run.json --out other")));
+    assert!(text.contains("expected a run of tso_alra_vgg_fashion_mnist, got one of mlp_mnist"), "{text}");
+    let text = run_refused(&mut mlp(folder.path(), &words("--config nowhere.toml")));
+    assert!(text.contains("--config nowhere.toml: cannot be read"), "{text}");
+    // A record of before, which has no options.
+    let path = folder.path().join("out/sgd-seed0/run.json");
+    let mut old = record(&folder.path().join("out/sgd-seed0"));
+    old["origin"].as_object_mut().unwrap().remove("options");
+    std::fs::write(&path, old.to_string()).unwrap();
+    let text = run_refused(&mut mlp(folder.path(), &words("--config out/sgd-seed0/run.json --out other")));
+    assert!(text.contains("expected the run.json of a run that keeps its options"), "{text}");
+}
