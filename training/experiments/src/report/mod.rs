@@ -2,15 +2,17 @@
 
 pub mod confusion;
 mod figure;
+mod markdown;
+mod page;
 mod reference;
 mod section;
 mod statistics;
-mod table;
 pub mod text;
 
 use crate::files::write_atomically;
 use crate::run::Run;
 use anyhow::{Context, Result, ensure};
+use page::{Block, Figure};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -22,28 +24,37 @@ pub const REPORT_FILE: &str = "report.md";
 pub fn write(runs: &[Run], reference: Option<&Path>, out: Option<&Path>) -> Result<String> {
     ensure!(!runs.is_empty(), "expected runs to report, got none");
     let sections = section::sections(runs, reference)?;
-    if let Some(out) = out {
-        std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
-    }
-    let mut markdown = String::from("# Training runs\n");
+    let mut blocks = Vec::new();
     let mut heading = String::new();
-    let mut figures: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
     for section in &sections {
         if heading != section.heading() {
             heading = section.heading();
-            markdown += &format!("\n## {heading}\n");
+            blocks.push(Block::Heading(heading.clone()));
         }
         // Unlike schedules and data have a figure each: EXPERIMENT.svg, EXPERIMENT-2.svg.
         let name = section.experiment.name;
-        let number = figures.entry(name).and_modify(|number| *number += 1).or_insert(1);
-        let figure = if *number == 1 { format!("{name}.svg") } else { format!("{name}-{number}.svg") };
-        if let Some(out) = out {
-            let drawn = figure::draw(section).with_context(|| figure.clone())?;
-            write_atomically(&out.join(&figure), drawn.as_bytes())?;
-        }
-        markdown += &format!("\n{}", table::section(section, out.is_some().then_some(figure.as_str())));
+        let number = numbers.entry(name).and_modify(|number| *number += 1).or_insert(1);
+        let file = if *number == 1 { format!("{name}.svg") } else { format!("{name}-{number}.svg") };
+        let figure = match out {
+            Some(_) => Some(Figure {
+                svg: figure::draw(section).with_context(|| file.clone())?,
+                file,
+                heading: section.heading(),
+            }),
+            None => None,
+        };
+        blocks.extend(page::section(section, figure));
     }
+    let markdown = markdown::page(&blocks);
+    // Nothing is written before all is known to be well.
     if let Some(out) = out {
+        std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
+        for block in &blocks {
+            if let Block::Figure(figure) = block {
+                write_atomically(&out.join(&figure.file), figure.svg.as_bytes())?;
+            }
+        }
         write_atomically(&out.join(REPORT_FILE), markdown.as_bytes())?;
     }
     Ok(markdown)

@@ -1,36 +1,67 @@
-//! The sections as Markdown, whose tables are tables on a terminal, too.
+//! What the report says, in the order in which it is read: the same for Markdown and HTML.
 
 use super::section::{Row, Section};
 use super::statistics::{Spread, best_error, final_error, reaching};
-use super::text::{duration, grouped, short, table};
+use super::text::{duration, grouped, short};
 use crate::curve::Evaluation;
 use crate::record::Progress;
 use crate::run::Run;
 
+/// The title of the report.
+pub const TITLE: &str = "Training runs";
+
+/// A piece of the report. Its texts are plain: whoever writes them escapes what must be.
+pub enum Block {
+    Heading(String),
+    /// Lines, the first of which has words before it that stand out.
+    Conditions {
+        title: String,
+        lines: Vec<String>,
+    },
+    Paragraph(Vec<String>),
+    Figure(Figure),
+    Table(Table),
+    List {
+        caption: String,
+        items: Vec<String>,
+    },
+}
+
+/// A figure, and the file that it is in.
+pub struct Figure {
+    pub file: String,
+    pub svg: String,
+    pub heading: String,
+}
+
+/// A table, whose first column has the names of its rows.
+pub struct Table {
+    pub caption: Option<String>,
+    pub header: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+}
+
 /// One section: its conditions, its figure, and its tables.
-pub fn section(section: &Section, figure: Option<&str>) -> String {
-    let mut text = format!("{}\n{}\n\n", section.conditions(), section.rates());
-    if let Some(figure) = figure {
-        text += &format!("![{}]({figure})\n\n", section.heading());
-    }
-    text += &errors(section);
-    text += "\n";
-    text += &explanation(section);
-    text += "\n";
-    text += &levels(section);
+pub fn section(section: &Section, figure: Option<Figure>) -> Vec<Block> {
+    let mut blocks =
+        vec![Block::Conditions { title: section.title(), lines: vec![section.conditions(), section.rates()] }];
+    blocks.extend(figure.map(Block::Figure));
+    blocks.push(Block::Table(errors(section)));
+    blocks.push(Block::Paragraph(explanation(section)));
+    blocks.push(Block::Table(levels(section)));
     if section.experiment.validation > 0.0 {
-        text += &format!("\n{}", losses(section));
+        blocks.push(Block::Table(losses(section)));
     }
-    let notes: Vec<String> = section.runs().filter_map(note).collect();
-    if !notes.is_empty() {
-        text += &format!("\nRuns that ended before their time, or have not ended:\n\n{}", notes.concat());
+    let items: Vec<String> = section.runs().filter_map(note).collect();
+    if !items.is_empty() {
+        blocks.push(Block::List { caption: "Runs that ended before their time, or have not ended".to_owned(), items });
     }
-    text
+    blocks
 }
 
 fn note(run: &Run) -> Option<String> {
     let note = run.record.cut_short()?;
-    Some(format!("- {}, seed {}: {note}\n", run.record.conditions.optimizer.name(), run.record.seed))
+    Some(format!("{}, seed {}: {note}", run.record.conditions.optimizer.name(), run.record.seed))
 }
 
 /// What the published numbers are of, where that is not what the rows are of.
@@ -38,7 +69,7 @@ fn mark(section: &Section) -> &'static str {
     if section.is_comparable() { "" } else { " (of the whole schedule)" }
 }
 
-fn errors(section: &Section) -> String {
+fn errors(section: &Section) -> Table {
     let mark = mark(section);
     let mut header = ["optimizer", "seeds", "final test error, %", "best test error, %"].map(str::to_owned).to_vec();
     if section.has_published_errors() {
@@ -69,7 +100,7 @@ fn errors(section: &Section) -> String {
         ]);
         cells
     });
-    table(header, rows.collect())
+    Table { caption: None, header, rows: rows.collect() }
 }
 
 fn percent(error: Option<f64>) -> String {
@@ -92,7 +123,7 @@ fn ms_per_step(row: &Row) -> String {
     }
 }
 
-fn explanation(section: &Section) -> String {
+fn explanation(section: &Section) -> Vec<String> {
     let mut text = String::from("Errors: mean over the seeds");
     if section.rows.iter().any(|row| row.runs.len() > 1) {
         text += " ± sample standard deviation";
@@ -101,21 +132,22 @@ fn explanation(section: &Section) -> String {
         true => "; best: of the test whose validation error is the least.",
         false => "; best: the least on the test curve, which the test samples chose.",
     };
+    let mut lines = vec![text];
     if section.has_published_errors() {
-        text += " The paper's table has the best of one test curve.";
+        lines[0] += " The paper's table has the best of one test curve.";
         if !section.is_comparable() {
-            text += &format!(
-                "\nThe paper's and the authors' errors are of the whole schedule ({} steps, batch {}): not to be compared \
+            lines.push(format!(
+                "The paper's and the authors' errors are of the whole schedule ({} steps, batch {}): not to be compared \
                  with the others.",
                 grouped(section.experiment.steps),
                 section.experiment.batch_size
-            );
+            ));
         }
     }
-    text + "\n"
+    lines
 }
 
-fn levels(section: &Section) -> String {
+fn levels(section: &Section) -> Table {
     let mut header = vec!["optimizer".to_owned()];
     header.extend(section.experiment.error_levels.iter().map(|level| format!("{} %", short(*level))));
     let mut rows = Vec::new();
@@ -127,18 +159,18 @@ fn levels(section: &Section) -> String {
         let label = format!("{}, authors' log{}", optimizer.name(), mark(section));
         rows.push(levels_row(section, label, &[curve]));
     }
-    let mut text = String::from("Steps / seconds of training to the first test with this error or less");
+    let mut caption = String::from("Steps / seconds of training to the first test with this error or less");
     if section.rows.iter().any(|row| row.runs.len() > 1) {
-        text += " (mean over the seeds that got there)";
+        caption += " (mean over the seeds that got there)";
     }
     if !section.authors.is_empty() {
-        text += ";\nthe authors' seconds are of one GPU, tests and pauses included";
+        caption += ";\nthe authors' seconds are of one GPU, tests and pauses included";
     }
-    text + ":\n\n" + &table(header, rows)
+    Table { caption: Some(caption), header, rows }
 }
 
 /// What TSO-ALRA's figures show: the test loss over the epochs, after 1, 2, 4 of them and so on, and after the last.
-fn losses(section: &Section) -> String {
+fn losses(section: &Section) -> Table {
     let longest = section.runs().map(|run| run.curve.as_slice()).max_by_key(|curve| curve.len()).unwrap_or_default();
     let mut tests: Vec<&Evaluation> = (0..).map(|k| 1 << k).map_while(|place: usize| longest.get(place - 1)).collect();
     tests.extend(longest.last().filter(|last| tests.last().is_some_and(|test| test.step < last.step)));
@@ -160,7 +192,8 @@ fn losses(section: &Section) -> String {
         cells.push(if switches.is_empty() { "-".to_owned() } else { switches.join("; ") });
         cells
     });
-    "Test loss, the mean cross-entropy of the test samples:\n\n".to_owned() + &table(header, rows.collect())
+    let caption = "Test loss, the mean cross-entropy of the test samples".to_owned();
+    Table { caption: Some(caption), header, rows: rows.collect() }
 }
 
 fn levels_row(section: &Section, label: String, curves: &[&[Evaluation]]) -> Vec<String> {
