@@ -13,6 +13,7 @@ fn record(optimizer: &str, seed: u64) -> Value {
     let rates = match optimizer {
         "sgd" | "momentum" => [0.1, 0.01, 0.001],
         "adam" => [1e-3, 1e-4, 5e-5],
+        "rmsprop" => [1e-3, 1e-4, 1e-4],
         _ => [0.5, 0.02, 0.01],
     };
     json!({
@@ -105,8 +106,9 @@ fn seeds_are_averaged_as_by_hand() {
     assert!(text.contains("seeds 0, 1, 2; device Cpu; 2 threads; libtorch 2.11.0;"), "{text}");
     // Final 10, 12, 17; best 10, 12, 15; 100, 133.3 and 200 ms a step.
     let errors = ["svgd", "3", "13.00 ± 3.61", "12.33 ± 2.52", "8.62", "144.4", "750,632", "30"];
+    let interval = ["svgd", "4.04 to 21.96"];
     let levels = ["svgd", "17 / 2.3 s", "20 / 3.0 s", "23 / 3.3 s", "27 / 3.7 s", "30 / 3.0 s (1 of 3)"];
-    assert_eq!(cells(&text, "svgd"), [errors.to_vec(), levels.to_vec()], "{text}");
+    assert_eq!(cells(&text, "svgd"), [errors.to_vec(), interval.to_vec(), levels.to_vec()], "{text}");
     let report = read(folder.path().join("report.md"));
     assert!(text.starts_with(&report), "what is printed is what is written");
     assert!(report.contains("](resnet20_cifar10.svg)"));
@@ -177,6 +179,96 @@ fn the_report_is_this_to_the_letter() {
     write_run(&folder.path().join("c"), unfinished, &[(10, 15.0, 0.5)]);
     run(&mut report(folder.path(), &[".", "--out", "out"]));
     assert_eq!(read(folder.path().join("out/report.md")), WHOLE);
+}
+
+/// Runs of five optimizers on the seeds that each has, one of which diverged.
+fn write_comparison(folder: &Path) {
+    let errors: [(&str, &[(u64, f64)]); 5] = [
+        ("sgd", &[(0, 12.0), (1, 11.5), (2, 13.1), (3, 12.2), (4, 11.8)]),
+        ("momentum", &[(0, 12.0), (1, 11.0)]),
+        ("rmsprop", &[(0, 12.5), (1, 12.0), (2, 13.6), (7, 1.0)]),
+        ("adam", &[(1, 12.0), (2, 13.0), (4, 12.9)]),
+        ("svgd", &[(0, 11.1), (1, 10.9), (3, 11.6), (4, 11.5)]),
+    ];
+    for (optimizer, errors) in errors {
+        for &(seed, error) in errors {
+            write_run(&folder.join(format!("{optimizer}-seed{seed}")), record(optimizer, seed), &[(30, error, 3.0)]);
+        }
+    }
+    let diverged = with(record("svgd", 2), json!({ "steps": 10, "note": "diverged by step 10" }));
+    write_run(&folder.join("svgd-seed2"), diverged, &[(10, 90.0, 1.0)]);
+}
+
+/// Numbers of scipy 1.17.1 and statsmodels 0.15.0, here for svgd, whose seeds are 0, 1, 3 and 4:
+/// `r = stats.ttest_rel([11.1, 10.9, 11.6, 11.5], [12.0, 11.5, 12.2, 11.8]); r.confidence_interval()`, and
+/// `multipletests([0.01627660345942852, 0.2857142857142856], method="holm")`.
+#[test]
+fn differences_are_tested_over_the_seeds_that_both_have() {
+    let folder = tempfile::tempdir().unwrap();
+    write_comparison(folder.path());
+    let text = stdout(&run(&mut report(folder.path(), &["."])));
+    assert!(text.contains("\nDifferences to sgd, over paired seeds:\n"), "{text}");
+    assert!(text.contains("share initial weights and the order of samples"), "{text}");
+    assert!(text.contains("adjusted for the 2 tests") && text.contains("not whole have no part in it"), "{text}");
+    for row in [
+        ["sgd", "11.37 to 12.87", "-", "-", "-", "-", "-", "-"],
+        ["momentum", "-", "2", "-0.25", "-", "-", "-", "-"],
+        // Always 0.5 more, which has no t.
+        ["rmsprop", "0.41 to 19.14", "3", "+0.50", "+0.50 to +0.50", "-", "-", "-"],
+        ["adam", "11.27 to 14.00", "3", "+0.50", "-0.99 to +1.99", "1.44", "0.286", "0.286"],
+        ["svgd", "10.75 to 11.80", "4", "-0.60", "-0.99 to -0.21", "-4.90", "0.016", "0.033"],
+    ] {
+        assert_eq!(cells(&text, row[0])[1], row, "{text}");
+    }
+    assert_eq!(cells(&text, "svgd, diverged by step 10").len(), 2, "{text}");
+    assert!(!text.contains("NaN"), "{text}");
+}
+
+#[test]
+fn the_baseline_may_be_another() {
+    let folder = tempfile::tempdir().unwrap();
+    write_comparison(folder.path());
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--baseline", "Adam"])));
+    assert!(text.contains("\nDifferences to adam, over paired seeds:\n"), "{text}");
+    // One test alone needs no adjustment.
+    assert_eq!(
+        cells(&text, "sgd")[1],
+        ["sgd", "11.37 to 12.87", "3", "-0.50", "-1.99 to +0.99", "-1.44", "0.286"],
+        "{text}"
+    );
+    assert_eq!(cells(&text, "adam")[1], ["adam", "11.27 to 14.00", "-", "-", "-", "-", "-"], "{text}");
+    assert_eq!(cells(&text, "svgd")[1], ["svgd", "10.75 to 11.80", "2", "-1.25", "-", "-", "-"], "{text}");
+    assert!(!text.contains("Holm"), "{text}");
+
+    let output = report(folder.path(), &[".", "--baseline", "lion"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("expected one of sgd, momentum, "), "{}", stderr(&output));
+    let text = run_refused(&mut report(folder.path(), &[".", "--baseline", "adagrad", "--out", "out"]));
+    assert!(
+        text.contains("expected a baseline") && text.contains("sgd, momentum, rmsprop, adam, svgd, got adagrad"),
+        "{text}"
+    );
+    assert!(!folder.path().join("out").exists());
+    // One that came to no end is none, and in a section without it the first is compared with.
+    let text = run_refused(&mut report(folder.path(), &["svgd-seed2", "sgd-seed0", "--baseline", "svgd"]));
+    assert!(text.contains("one of sgd, got svgd"), "{text}");
+    let mnist = json!({
+        "experiment": "mlp_mnist", "model": "MLP", "data": "MNIST", "batch_size": 32, "rates": [0.01, 0.005, 0.001]
+    });
+    for seed in 0..3 {
+        write_run(
+            &folder.path().join(format!("mnist{seed}")),
+            with(record("svgd", seed), mnist.clone()),
+            &[(30, 2.0, 1.0)],
+        );
+        write_run(
+            &folder.path().join(format!("other{seed}")),
+            with(record("amsgrad", seed), mnist.clone()),
+            &[(30, 2.0, 1.0)],
+        );
+    }
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--baseline", "adam"])));
+    assert!(text.contains("Differences to svgd, ") && text.contains("Differences to adam, "), "{text}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod confusion;
 mod figure;
 mod markdown;
+mod numbers;
 mod page;
 mod reference;
 mod section;
@@ -10,23 +11,45 @@ mod statistics;
 pub mod text;
 
 use crate::files::write_atomically;
+use crate::optimizer::OptimizerKind;
 use crate::run::Run;
 use anyhow::{Context, Result, ensure};
+use numbers::Numbers;
 use page::{Block, Figure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The name of the report in its folder.
 pub const REPORT_FILE: &str = "report.md";
 
-/// The report as Markdown. Where there is an `out`, report.md and the figures are written there. `reference` has the authors'
-/// curves.
-pub fn write(runs: &[Run], reference: Option<&Path>, out: Option<&Path>) -> Result<String> {
+/// What a report is to have besides the runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// The folder of the authors' curves.
+    pub reference: Option<&'a Path>,
+    /// The optimizer that others are compared with; where there is none, the first of each table.
+    pub baseline: Option<OptimizerKind>,
+    /// Where report.md and the figures are written.
+    pub out: Option<&'a Path>,
+}
+
+/// The report as Markdown, which is written where the options say so.
+pub fn write(runs: &[Run], options: &Options) -> Result<String> {
     ensure!(!runs.is_empty(), "expected runs to report, got none");
-    let sections = section::sections(runs, reference)?;
+    let sections = section::sections(runs, options.reference)?;
+    if let Some(baseline) = options.baseline {
+        let whole = sections.iter().flat_map(|section| &section.rows).filter(|row| !row.ended_early());
+        let optimizers: BTreeSet<OptimizerKind> = whole.map(|row| row.optimizer).collect();
+        ensure!(
+            optimizers.contains(&baseline),
+            "expected a baseline that has runs here which came to their ends, one of {}, got {}",
+            optimizers.iter().map(|optimizer| optimizer.name()).collect::<Vec<_>>().join(", "),
+            baseline.name()
+        );
+    }
     let mut blocks = Vec::new();
     let mut heading = String::new();
-    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut figures: BTreeMap<&str, usize> = BTreeMap::new();
     for section in &sections {
         if heading != section.heading() {
             heading = section.heading();
@@ -34,21 +57,21 @@ pub fn write(runs: &[Run], reference: Option<&Path>, out: Option<&Path>) -> Resu
         }
         // Unlike schedules and data have a figure each: EXPERIMENT.svg, EXPERIMENT-2.svg.
         let name = section.experiment.name;
-        let number = numbers.entry(name).and_modify(|number| *number += 1).or_insert(1);
+        let number = figures.entry(name).and_modify(|number| *number += 1).or_insert(1);
         let file = if *number == 1 { format!("{name}.svg") } else { format!("{name}-{number}.svg") };
-        let figure = match out {
-            Some(_) => Some(Figure {
-                svg: figure::draw(section).with_context(|| file.clone())?,
-                file,
-                heading: section.heading(),
-            }),
+        let numbers = Numbers::of(section, options.baseline, options.out.is_some().then(|| file.clone()));
+        let figure = match options.out {
+            Some(_) => {
+                let svg = figure::draw(section).with_context(|| file.clone())?;
+                Some(Figure { file, svg, heading: section.heading() })
+            }
             None => None,
         };
-        blocks.extend(page::section(section, figure));
+        blocks.extend(page::section(section, &numbers, figure));
     }
     let markdown = markdown::page(&blocks);
     // Nothing is written before all is known to be well.
-    if let Some(out) = out {
+    if let Some(out) = options.out {
         std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
         for block in &blocks {
             if let Block::Figure(figure) = block {

@@ -1,10 +1,10 @@
 //! What the report says, in the order in which it is read: the same for Markdown and HTML.
 
-use super::section::{Row, Section};
-use super::statistics::{Spread, best_error, final_error, reaching};
+use super::numbers::{Crossing, Difference, Numbers, OfRow};
+use super::section::Section;
+use super::statistics::{Interval, Spread, best_error, final_error};
 use super::text::{duration, grouped, short};
 use crate::curve::Evaluation;
-use crate::record::Progress;
 use crate::run::Run;
 
 /// The title of the report.
@@ -42,13 +42,17 @@ pub struct Table {
 }
 
 /// One section: its conditions, its figure, and its tables.
-pub fn section(section: &Section, figure: Option<Figure>) -> Vec<Block> {
+pub fn section(section: &Section, numbers: &Numbers, figure: Option<Figure>) -> Vec<Block> {
     let mut blocks =
         vec![Block::Conditions { title: section.title(), lines: vec![section.conditions(), section.rates()] }];
     blocks.extend(figure.map(Block::Figure));
-    blocks.push(Block::Table(errors(section)));
+    blocks.push(Block::Table(errors(section, numbers)));
     blocks.push(Block::Paragraph(explanation(section)));
-    blocks.push(Block::Table(levels(section)));
+    if let Some(table) = differences(numbers) {
+        blocks.push(Block::Table(table));
+        blocks.push(Block::Paragraph(vec![meaning(numbers)]));
+    }
+    blocks.push(Block::Table(levels(section, numbers)));
     if section.experiment.validation > 0.0 {
         blocks.push(Block::Table(losses(section)));
     }
@@ -69,7 +73,7 @@ fn mark(section: &Section) -> &'static str {
     if section.is_comparable() { "" } else { " (of the whole schedule)" }
 }
 
-fn errors(section: &Section) -> Table {
+fn errors(section: &Section, numbers: &Numbers) -> Table {
     let mark = mark(section);
     let mut header = ["optimizer", "seeds", "final test error, %", "best test error, %"].map(str::to_owned).to_vec();
     if section.has_published_errors() {
@@ -79,32 +83,25 @@ fn errors(section: &Section) -> Table {
         header.push(format!("authors' log, final and best %{mark}"));
     }
     header.extend(["ms/step", "optimizer state, bytes", "steps"].map(str::to_owned));
-    let rows = section.rows.iter().map(|row| {
-        let over_seeds = |value: fn(&[Evaluation]) -> Option<f64>| {
-            mean_and_deviation(Spread::of(row.runs.iter().filter_map(|run| value(&run.curve))))
-        };
-        let mut cells = vec![row.label.clone(), row.runs.len().to_string()];
-        cells.extend([over_seeds(final_error), over_seeds(best_error)]);
+    let rows = numbers.optimizers.iter().map(|row| {
+        let mut cells = vec![row.label.clone(), row.seeds.len().to_string()];
+        cells.extend([row.final_error, row.best_error].map(mean_and_deviation));
         if section.has_published_errors() {
-            cells.push(percent(section.experiment.paper_error(row.optimizer)));
+            cells.push(percent(row.paper_error));
         }
         if !section.authors.is_empty() {
             let curve = section.authors.get(&row.optimizer);
             let errors = curve.map(|curve| [final_error(curve), best_error(curve)].map(percent).join(", "));
             cells.push(errors.unwrap_or("-".to_owned()));
         }
-        cells.extend([
-            ms_per_step(row),
-            grouped(row.record().progress.state_bytes),
-            grouped(row.record().progress.steps),
-        ]);
+        cells.extend([ms_per_step(row), grouped(row.state_bytes), grouped(row.steps)]);
         cells
     });
     Table { caption: None, header, rows: rows.collect() }
 }
 
 fn percent(error: Option<f64>) -> String {
-    error.map_or("-".to_owned(), |error| format!("{error:.2}"))
+    dash(error, |error| format!("{error:.2}"))
 }
 
 fn mean_and_deviation(spread: Option<Spread>) -> String {
@@ -112,11 +109,8 @@ fn mean_and_deviation(spread: Option<Spread>) -> String {
     percent(spread.map(|spread| spread.mean)) + &deviation.map(|value| format!(" ± {value:.2}")).unwrap_or_default()
 }
 
-fn ms_per_step(row: &Row) -> String {
-    let runs = row.runs.iter().map(|run| &run.record.progress).filter(|progress| progress.steps > 0);
-    // The mean where the median is not known.
-    let mean = |progress: &Progress| 1e3 * progress.seconds / progress.steps as f64;
-    match Spread::of(runs.map(|progress| progress.step_milliseconds.unwrap_or_else(|| mean(progress)))) {
+fn ms_per_step(row: &OfRow) -> String {
+    match row.ms_per_step {
         None => "-".to_owned(),
         Some(spread) if spread.mean < 10.0 => format!("{:.2}", spread.mean),
         Some(spread) => format!("{:.1}", spread.mean),
@@ -147,17 +141,95 @@ fn explanation(section: &Section) -> Vec<String> {
     lines
 }
 
-fn levels(section: &Section) -> Table {
+/// What the seeds say of the means of final errors and of their differences. None where no row has seeds enough.
+fn differences(numbers: &Numbers) -> Option<Table> {
+    let whole = || numbers.optimizers.iter().filter(|row| row.is_whole());
+    if whole().all(|row| row.final_error_interval.is_none()) {
+        return None;
+    }
+    let mut header = vec!["optimizer", "final test error, 95 % interval"];
+    if numbers.baseline.is_some() {
+        header.extend(["pairs", "difference, points", "its 95 % interval", "t", "p"]);
+    }
+    if numbers.tests() > 1 {
+        header.push("p, Holm");
+    }
+    let rows = whole().map(|row| {
+        let mut cells =
+            vec![row.label.clone(), dash(row.final_error_interval, |of| interval(of, |error| format!("{error:.2}")))];
+        cells.extend(row.difference.iter().flat_map(difference));
+        // The baseline has no difference, and a single test no p of Holm.
+        cells.resize(header.len(), "-".to_owned());
+        cells
+    });
+    let rows = rows.collect();
+    let caption = match &numbers.baseline {
+        Some(baseline) => format!("Differences to {baseline}, over paired seeds"),
+        None => "The mean over the seeds".to_owned(),
+    };
+    Some(Table { caption: Some(caption), header: header.into_iter().map(str::to_owned).collect(), rows })
+}
+
+fn difference(of: &Difference) -> [String; 6] {
+    [
+        of.seeds.len().to_string(),
+        dash(of.points, |points| signed(points.mean)),
+        dash(of.interval, |of| interval(of, signed)),
+        dash(of.test, |test| format!("{:.2}", test.t)),
+        dash(of.test, |test| probability(test.p)),
+        dash(of.p_holm, probability),
+    ]
+}
+
+fn dash<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
+    value.map_or("-".to_owned(), text)
+}
+
+fn interval(of: Interval, text: impl Fn(f64) -> String) -> String {
+    format!("{} to {}", text(of.low), text(of.high))
+}
+
+/// Of two decimals and with a sign, which nothing has none of.
+fn signed(points: f64) -> String {
+    let text = format!("{points:+.2}");
+    if text[1..] == *"0.00" { "0.00".to_owned() } else { text }
+}
+
+fn probability(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+/// What the table of differences is.
+fn meaning(numbers: &Numbers) -> String {
+    let mut text =
+        String::from("Final test error: the confidence interval of the mean over the seeds, by Student's t.");
+    if let Some(baseline) = &numbers.baseline {
+        text += &format!(
+            " Difference: the mean of the final errors less those of {baseline} with the same seeds; runs of one seed are paired \
+             since they share initial weights and the order of samples. t, p: the paired t-test, two-sided."
+        );
+    }
+    if numbers.tests() > 1 {
+        text += &format!(" p, Holm: adjusted for the {} tests of the table.", numbers.tests());
+    }
+    if numbers.optimizers.iter().any(|row| !row.is_whole()) {
+        text += " Runs that are not whole have no part in it.";
+    }
+    text + " A dash: of fewer than three seeds or pairs, or of differences that are all the same."
+}
+
+fn levels(section: &Section, numbers: &Numbers) -> Table {
     let mut header = vec!["optimizer".to_owned()];
     header.extend(section.experiment.error_levels.iter().map(|level| format!("{} %", short(*level))));
-    let mut rows = Vec::new();
-    for row in &section.rows {
-        let curves: Vec<&[Evaluation]> = row.runs.iter().map(|run| run.curve.as_slice()).collect();
-        rows.push(levels_row(section, row.label.clone(), &curves));
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for row in &numbers.optimizers {
+        rows.push(levels_row(row.label.clone(), &row.crossings, row.seeds.len()));
     }
     for (optimizer, curve) in &section.authors {
         let label = format!("{}, authors' log{}", optimizer.name(), mark(section));
-        rows.push(levels_row(section, label, &[curve]));
+        let levels = section.experiment.error_levels.iter();
+        let crossings: Vec<Crossing> = levels.map(|&level| Crossing::of(level, &[curve])).collect();
+        rows.push(levels_row(label, &crossings, 1));
     }
     let mut caption = String::from("Steps / seconds of training to the first test with this error or less");
     if section.rows.iter().any(|row| row.runs.len() > 1) {
@@ -167,6 +239,18 @@ fn levels(section: &Section) -> Table {
         caption += ";\nthe authors' seconds are of one GPU, tests and pauses included";
     }
     Table { caption: Some(caption), header, rows }
+}
+
+fn levels_row(label: String, crossings: &[Crossing], curves: usize) -> Vec<String> {
+    let cell = |crossing: &Crossing| {
+        let (Some(steps), Some(seconds)) = (crossing.steps, crossing.seconds) else { return "-".to_owned() };
+        let of = match crossing.seeds {
+            seeds if seeds == curves => String::new(),
+            seeds => format!(" ({seeds} of {curves})"),
+        };
+        format!("{} / {}{of}", grouped(steps.round() as usize), duration(seconds))
+    };
+    std::iter::once(label).chain(crossings.iter().map(cell)).collect()
 }
 
 /// What TSO-ALRA's figures show: the test loss over the epochs, after 1, 2, 4 of them and so on, and after the last.
@@ -194,21 +278,4 @@ fn losses(section: &Section) -> Table {
     });
     let caption = "Test loss, the mean cross-entropy of the test samples".to_owned();
     Table { caption: Some(caption), header, rows: rows.collect() }
-}
-
-fn levels_row(section: &Section, label: String, curves: &[&[Evaluation]]) -> Vec<String> {
-    let mut cells = vec![label];
-    cells.extend(section.experiment.error_levels.iter().map(|&level| {
-        let there: Vec<_> = curves.iter().filter_map(|curve| reaching(curve, level)).collect();
-        let mean = |value: fn(&Evaluation) -> f64| Spread::of(there.iter().map(|row| value(row)));
-        let (Some(steps), Some(seconds)) = (mean(|row| row.step as f64), mean(|row| row.seconds)) else {
-            return "-".to_owned();
-        };
-        let of = match there.len() {
-            count if count == curves.len() => String::new(),
-            count => format!(" ({count} of {})", curves.len()),
-        };
-        format!("{} / {}{of}", grouped(steps.mean.round() as usize), duration(seconds.mean))
-    }));
-    cells
 }

@@ -266,6 +266,11 @@ impl Section<'_> {
         self.experiment.paper_errors.is_some() && self.is_on_the_papers_data()
     }
 
+    /// The paper's error of an optimizer, where it has one on the same data.
+    pub fn paper_error(&self, optimizer: OptimizerKind) -> Option<f64> {
+        self.experiment.paper_error(optimizer).filter(|_| self.is_on_the_papers_data())
+    }
+
     /// Whether the paper's numbers are of the same data, the same batches and as many steps.
     pub fn is_comparable(&self) -> bool {
         self.is_on_the_papers_data()
