@@ -245,13 +245,13 @@ fn the_baseline_may_be_another() {
     assert!(stderr(&output).contains("expected one of sgd, momentum, "), "{}", stderr(&output));
     let text = run_refused(&mut report(folder.path(), &[".", "--baseline", "adagrad", "--out", "out"]));
     assert!(
-        text.contains("expected a baseline") && text.contains("sgd, momentum, rmsprop, adam, svgd, got adagrad"),
+        text.contains("expected a baseline") && text.contains("[sgd, momentum, rmsprop, adam, svgd], got adagrad"),
         "{text}"
     );
     assert!(!folder.path().join("out").exists());
     // One that came to no end is none, and in a section without it the first is compared with.
     let text = run_refused(&mut report(folder.path(), &["svgd-seed2", "sgd-seed0", "--baseline", "svgd"]));
-    assert!(text.contains("one of sgd, got svgd"), "{text}");
+    assert!(text.contains("here [sgd], got svgd"), "{text}");
     let mnist = json!({
         "experiment": "mlp_mnist", "model": "MLP", "data": "MNIST", "batch_size": 32, "rates": [0.01, 0.005, 0.001]
     });
@@ -269,6 +269,140 @@ fn the_baseline_may_be_another() {
     }
     let text = stdout(&run(&mut report(folder.path(), &[".", "--baseline", "adam"])));
     assert!(text.contains("Differences to svgd, ") && text.contains("Differences to adam, "), "{text}");
+}
+
+fn json_report(folder: &Path) -> Value {
+    serde_json::from_str(&read(folder.join("report.json"))).unwrap()
+}
+
+#[test]
+fn json_has_the_numbers_of_the_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    write_comparison(folder.path());
+    write_seeds(&folder.path().join("more"));
+    // Another schedule, another section.
+    for seed in 0..3 {
+        let path = folder.path().join(format!("more/svgd-seed{seed}/run.json"));
+        let record: Value = serde_json::from_str(&read(&path)).unwrap();
+        std::fs::write(&path, with(record, json!({ "budget": 0.5 })).to_string()).unwrap();
+    }
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--out", "out"])));
+    let json = json_report(&folder.path().join("out"));
+    assert_eq!(json["format"], 1);
+    let [whole, half] = json["experiments"].as_array().unwrap().as_slice() else { panic!("{json:#}") };
+    for (section, figure, budget) in [(whole, "resnet20_cifar10.svg", 1.0), (half, "resnet20_cifar10-2.svg", 0.5)] {
+        assert_eq!(section["experiment"], "resnet20_cifar10");
+        assert_eq!((&section["model"], &section["data"]), (&json!("ResNet-20"), &json!("CIFAR-10")));
+        assert_eq!((&section["batch_size"], &section["planned_steps"]), (&json!(128), &json!(30)));
+        assert_eq!((&section["figure"], &section["budget"]), (&json!(figure), &json!(budget)));
+        assert!(folder.path().join("out").join(figure).exists());
+    }
+    let two = |value: &Value| format!("{:.2}", value.as_f64().unwrap());
+    let signed = |value: &Value| format!("{:+.2}", value.as_f64().unwrap());
+    let rows = whole["optimizers"].as_array().unwrap();
+    assert_eq!(rows.len(), 6);
+    for row in rows {
+        let tables = cells(&text, row["label"].as_str().unwrap());
+        let errors = &row["final_error"];
+        let deviation =
+            if errors["deviation"].is_null() { String::new() } else { format!(" ± {}", two(&errors["deviation"])) };
+        assert_eq!(tables[0][2], two(&errors["mean"]) + &deviation, "{row:#}");
+        assert_eq!(tables[0][1], row["seeds"].as_array().unwrap().len().to_string());
+        assert_eq!((&row["state_bytes"], &row["steps"]), (&json!(750_632), &row["seeds"][0]["steps"]));
+        if tables[1][1].contains("to") {
+            let interval = &row["final_error_interval"];
+            assert_eq!(tables[1][1], format!("{} to {}", two(&interval["low"]), two(&interval["high"])));
+        }
+    }
+    assert_eq!(whole["baseline"], "sgd");
+    let svgd = rows.iter().find(|row| row["label"] == "svgd").unwrap();
+    let (of_svgd, table) = (&svgd["difference"], &cells(&text, "svgd")[1]);
+    assert_eq!(of_svgd["seeds"], json!([0, 1, 3, 4]));
+    assert_eq!(table[3], signed(&of_svgd["points"]["mean"]));
+    assert_eq!(
+        table[4],
+        format!("{} to {}", signed(&of_svgd["interval"]["low"]), signed(&of_svgd["interval"]["high"]))
+    );
+    assert_eq!(table[5], two(&of_svgd["test"]["t"]));
+    assert_eq!(table[6], format!("{:.3}", of_svgd["test"]["p"].as_f64().unwrap()));
+    assert_eq!(table[7], format!("{:.3}", of_svgd["p_holm"].as_f64().unwrap()));
+    // The baseline has no difference, nor has what came to no end; two pairs have one, and no test.
+    let difference = |label: &str| &rows.iter().find(|row| row["label"] == label).unwrap()["difference"];
+    assert!(difference("sgd").is_null() && difference("svgd, diverged by step 10").is_null());
+    assert!(difference("momentum")["test"].is_null() && difference("momentum")["points"]["mean"] == -0.25);
+
+    // Those of write_seeds, worked out by hand above.
+    let row = &half["optimizers"][0];
+    assert!(half["baseline"].is_null() && row["difference"].is_null());
+    assert_eq!((&row["final_error"]["mean"], &row["final_error"]["least"]), (&json!(13.0), &json!(10.0)));
+    assert_eq!(two(&row["best_error"]["mean"]), "12.33");
+    assert_eq!(row["paper_error"], 8.62);
+    assert_eq!(row["final_test_loss"]["mean"], 1.25);
+    assert_eq!(two(&row["ms_per_step"]["mean"]), "144.44");
+    assert_eq!(row["crossings"][4], json!({ "error": 10.0, "seeds": 1, "steps": 30.0, "seconds": 3.0 }));
+    assert_eq!(row["conditions"]["rates"], json!([0.5, 0.02, 0.01]));
+    let seed = json!({
+        "seed": 2, "steps": 30, "final_error": 17.0, "best_error": 15.0, "final_test_loss": 1.25, "seconds": 6.0,
+        "ms_per_step": 200.0, "state_bytes": 750_632, "cut_short": null
+    });
+    assert_eq!(row["seeds"][2], seed);
+}
+
+/// A number that is none has no JSON.
+#[test]
+fn json_has_null_for_what_is_no_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    write_run(&path, with(record("svgd", 0), json!({ "steps": 10, "note": "diverged by step 10" })), &[]);
+    std::fs::write(path.join("curve.csv"), HEADER.to_owned() + "10,0.1,NaN,inf,90,1\n").unwrap();
+    run(&mut report(folder.path(), &[".", "--out", "."]));
+    let row = &json_report(folder.path())["experiments"][0]["optimizers"][0];
+    assert!(row["final_test_loss"]["mean"].is_null() && row["seeds"][0]["final_test_loss"].is_null(), "{row:#}");
+    assert_eq!((&row["final_error"]["mean"], &row["cut_short"]), (&json!(90.0), &json!("diverged by step 10")));
+    assert!(read(folder.path().join("report.csv")).contains(",inf,"));
+}
+
+#[test]
+fn csv_has_a_row_for_each_run() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(folder.path());
+    let constant =
+        json!({ "paper": false, "budget": null, "decay_at": null, "data": "a \"b\", c\nd", "rates": [0.25, 0.0, 0.0] });
+    write_run(&folder.path().join("sgd"), with(record("sgd", 7), constant), &[(10, 3.0, 1.0), (30, 4.5, 12.0)]);
+    run(&mut report(folder.path(), &[".", "--out", "out"]));
+    let mut csv = csv::Reader::from_path(folder.path().join("out/report.csv")).unwrap();
+    let rows: Vec<std::collections::HashMap<String, String>> = csv.deserialize().map(Result::unwrap).collect();
+    let column = |name: &str| -> Vec<&str> { rows.iter().map(|row| row[name].as_str()).collect() };
+    assert_eq!(column("optimizer"), ["svgd", "svgd", "svgd", "sgd"]);
+    assert_eq!(column("seed"), ["0", "1", "2", "7"]);
+    assert_eq!(column("data"), ["CIFAR-10", "CIFAR-10", "CIFAR-10", "a \"b\", c\nd"]);
+    assert_eq!(column("label"), ["svgd", "svgd", "svgd", "sgd, rate 0.25"]);
+    for (name, svgd, sgd) in [
+        ("experiment", "resnet20_cifar10", "resnet20_cifar10"),
+        ("model", "ResNet-20", "ResNet-20"),
+        ("batch_size", "128", "128"),
+        ("planned_steps", "30", "30"),
+        ("steps", "30", "30"),
+        ("budget", "1.0", ""),
+        ("rate", "0.5", "0.25"),
+        ("decay_at_1", "19", ""),
+        ("rate_1", "0.02", ""),
+        ("decay_at_2", "25", ""),
+        ("rate_2", "0.01", ""),
+        ("scale", "0.01", ""),
+        ("device", "Cpu", "Cpu"),
+        ("amp", "false", "false"),
+        ("state_bytes", "750632", "750632"),
+        ("final_test_loss", "1.25", "1.25"),
+        ("cut_short", "", ""),
+    ] {
+        assert_eq!((rows[0][name].as_str(), rows[3][name].as_str()), (svgd, sgd), "{name}");
+    }
+    let numbers = |name: &str| -> Vec<f64> { rows.iter().map(|row| row[name].parse().unwrap()).collect() };
+    assert_eq!(numbers("final_error"), [10.0, 12.0, 17.0, 4.5]);
+    assert_eq!(numbers("best_error"), [10.0, 12.0, 15.0, 3.0]);
+    assert_eq!(numbers("seconds"), [3.0, 4.0, 6.0, 3.0]);
+    assert_eq!(numbers("ms_per_step"), [100.0, 4000.0 / 30.0, 200.0, 100.0]);
 }
 
 #[test]
@@ -308,7 +442,8 @@ fn the_authors_curves_stand_beside_ours() {
     let left_out = stderr(&output);
     assert!(left_out.contains("resnet_sgd.csv") && left_out.contains("left out"), "{left_out}");
     assert!(!left_out.contains("_so.csv"), "{left_out}");
-    assert_eq!(names(&folder.path().join("out")), ["mlp_mnist.svg", "report.md", "resnet20_cifar10.svg"]);
+    let files = ["mlp_mnist.svg", "report.csv", "report.json", "report.md", "resnet20_cifar10.svg"];
+    assert_eq!(names(&folder.path().join("out")), files);
 
     std::fs::write(folder.path().join("authors/resnet_so.csv"), ",datetime,loss,accuracy\n0,yesterday,1,2\n").unwrap();
     let text = run_refused(&mut report(folder.path(), &["runs", "--reference", "authors"]));
@@ -546,7 +681,8 @@ fn damaged_runs_are_named_and_the_old_report_stays() {
     // And when all is well it is replaced, with nothing left beside.
     write_run(&path, record("svgd", 0), &[(30, 20.0, 3.0)]);
     run(&mut report(folder.path(), &[".", "--out", "."]));
-    assert_eq!(names(folder.path()), ["report.md", "resnet20_cifar10.svg", "svgd"]);
+    let files = ["report.csv", "report.json", "report.md", "resnet20_cifar10.svg", "svgd"];
+    assert_eq!(names(folder.path()), files);
     assert!(read(folder.path().join("report.md")).starts_with("# Training runs\n"));
 }
 

@@ -30,7 +30,7 @@ struct Arguments {
     #[arg(long, value_name = "NAME")]
     baseline: Option<OptimizerKind>,
 
-    /// Folder for report.md and EXPERIMENT.svg [default: none is written].
+    /// Folder for report.md, report.json, report.csv and EXPERIMENT.svg [default: none is written].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 

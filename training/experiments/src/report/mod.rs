@@ -1,4 +1,4 @@
-//! The report of training runs: Markdown, and a figure for every experiment.
+//! The report of training runs: Markdown, a figure for every experiment, and the numbers for programs.
 
 pub mod confusion;
 mod figure;
@@ -6,6 +6,7 @@ mod markdown;
 mod numbers;
 mod page;
 mod reference;
+mod runs;
 mod section;
 mod statistics;
 pub mod text;
@@ -29,7 +30,7 @@ pub struct Options<'a> {
     pub reference: Option<&'a Path>,
     /// The optimizer that others are compared with; where there is none, the first of each table.
     pub baseline: Option<OptimizerKind>,
-    /// Where report.md and the figures are written.
+    /// Where report.md, report.json, report.csv and the figures are written.
     pub out: Option<&'a Path>,
 }
 
@@ -42,12 +43,12 @@ pub fn write(runs: &[Run], options: &Options) -> Result<String> {
         let optimizers: BTreeSet<OptimizerKind> = whole.map(|row| row.optimizer).collect();
         ensure!(
             optimizers.contains(&baseline),
-            "expected a baseline that has runs here which came to their ends, one of {}, got {}",
+            "expected a baseline with runs that came to their ends, of which there are here [{}], got {}",
             optimizers.iter().map(|optimizer| optimizer.name()).collect::<Vec<_>>().join(", "),
             baseline.name()
         );
     }
-    let mut blocks = Vec::new();
+    let (mut blocks, mut experiments) = (Vec::new(), Vec::new());
     let mut heading = String::new();
     let mut figures: BTreeMap<&str, usize> = BTreeMap::new();
     for section in &sections {
@@ -68,17 +69,25 @@ pub fn write(runs: &[Run], options: &Options) -> Result<String> {
             None => None,
         };
         blocks.extend(page::section(section, &numbers, figure));
+        experiments.push(numbers);
     }
     let markdown = markdown::page(&blocks);
     // Nothing is written before all is known to be well.
     if let Some(out) = options.out {
+        let csv = runs::csv(&sections)?;
+        let json = serde_json::to_vec_pretty(&numbers::Report { format: numbers::FORMAT, experiments })?;
         std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
-        for block in &blocks {
-            if let Block::Figure(figure) = block {
-                write_atomically(&out.join(&figure.file), figure.svg.as_bytes())?;
-            }
+        let figures = blocks.iter().filter_map(|block| match block {
+            Block::Figure(figure) => Some((figure.file.as_str(), figure.svg.as_bytes())),
+            _ => None,
+        });
+        for (file, contents) in figures.chain([
+            ("report.csv", csv.as_slice()),
+            ("report.json", json.as_slice()),
+            (REPORT_FILE, markdown.as_bytes()),
+        ]) {
+            write_atomically(&out.join(file), contents)?;
         }
-        write_atomically(&out.join(REPORT_FILE), markdown.as_bytes())?;
     }
     Ok(markdown)
 }

@@ -8,6 +8,17 @@ use crate::record::Conditions;
 use crate::run::Run;
 use serde::Serialize;
 
+/// What report.json's `format` says.
+pub const FORMAT: u32 = 1;
+
+/// report.json. A number that is none, such as the deviation of one value or a loss that is infinite, is null in it.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub format: u32,
+    /// The sections, in the order of report.md.
+    pub experiments: Vec<Numbers>,
+}
+
 /// Those of a section: of runs of one model on one data set by one schedule.
 #[derive(Debug, Serialize)]
 pub struct Numbers {
