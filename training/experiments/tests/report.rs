@@ -406,6 +406,48 @@ fn csv_has_a_row_for_each_run() {
 }
 
 #[test]
+fn the_page_has_all_that_the_markdown_has_and_needs_no_other_file() {
+    let folder = tempfile::tempdir().unwrap();
+    write_comparison(folder.path());
+    let name = "<script>alert('a & b')</script>";
+    let strange = json!({ "data": name, "device": "<i>&amp;", "note": "stopped <b>" });
+    write_run(&folder.path().join("strange"), with(record("svgd", 8), strange), &[(30, 10.0, 3.0)]);
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--out", "out"])));
+    let html = read(folder.path().join("out/report.html"));
+    assert!(html.starts_with("<!DOCTYPE html>\n<html lang=\"en\">") && html.contains("<title>Training runs</title>"));
+    assert!(html.contains("color-scheme: light dark"));
+    for part in ["http", "<script", " src=", " href=", "url(", "@import", "<i>", "<b>", "xmlns"] {
+        assert!(!html.contains(part), "'{part}' is in {html}");
+    }
+    for part in [
+        "<h2>ResNet-20 on &lt;script&gt;alert(&#39;a &amp; b&#39;)&lt;/script&gt;</h2>",
+        "device &lt;i&gt;&amp;amp;;",
+        "<li>svgd, seed 8: stopped &lt;b&gt;</li>",
+        "<caption>Differences to sgd, over paired seeds</caption>",
+    ] {
+        assert!(html.contains(part), "'{part}' is not in {html}");
+    }
+    // Each figure once, with words for those who do not see it.
+    assert_eq!(names(&folder.path().join("out")).iter().filter(|file| file.ends_with(".svg")).count(), 2);
+    assert_eq!(html.matches("<svg").count(), 2);
+    assert_eq!(html.matches("<svg role=\"img\" aria-label=\"ResNet-20 on ").count(), 2);
+    let figure = read(folder.path().join("out/resnet20_cifar10.svg"));
+    assert!(html.contains(&figure[figure.find("\n").unwrap()..]), "the figure is the one in the file");
+    // Every cell of every table, in its order.
+    let cells: Vec<String> = text
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .flat_map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>())
+        .collect();
+    let pieces = html.split("<th scope=\"col\">").flat_map(|piece| piece.split("<th scope=\"row\">"));
+    let pieces = pieces.flat_map(|piece| piece.split("<td>")).skip(1);
+    let in_page = pieces.map(|piece| {
+        piece.split_once("</t").unwrap().0.replace("&lt;", "<").replace("&gt;", ">").replace("&#39;", "'")
+    });
+    assert_eq!(in_page.collect::<Vec<_>>(), cells);
+}
+
+#[test]
 fn one_seed_has_no_deviation_and_a_level_that_nobody_reached_a_dash() {
     let folder = tempfile::tempdir().unwrap();
     write_run(&folder.path().join("a"), record("momentum", 7), &[(30, 45.678, 12.4)]);
@@ -442,7 +484,7 @@ fn the_authors_curves_stand_beside_ours() {
     let left_out = stderr(&output);
     assert!(left_out.contains("resnet_sgd.csv") && left_out.contains("left out"), "{left_out}");
     assert!(!left_out.contains("_so.csv"), "{left_out}");
-    let files = ["mlp_mnist.svg", "report.csv", "report.json", "report.md", "resnet20_cifar10.svg"];
+    let files = ["mlp_mnist.svg", "report.csv", "report.html", "report.json", "report.md", "resnet20_cifar10.svg"];
     assert_eq!(names(&folder.path().join("out")), files);
 
     std::fs::write(folder.path().join("authors/resnet_so.csv"), ",datetime,loss,accuracy\n0,yesterday,1,2\n").unwrap();
@@ -681,7 +723,7 @@ fn damaged_runs_are_named_and_the_old_report_stays() {
     // And when all is well it is replaced, with nothing left beside.
     write_run(&path, record("svgd", 0), &[(30, 20.0, 3.0)]);
     run(&mut report(folder.path(), &[".", "--out", "."]));
-    let files = ["report.csv", "report.json", "report.md", "resnet20_cifar10.svg", "svgd"];
+    let files = ["report.csv", "report.html", "report.json", "report.md", "resnet20_cifar10.svg", "svgd"];
     assert_eq!(names(folder.path()), files);
     assert!(read(folder.path().join("report.md")).starts_with("# Training runs\n"));
 }

@@ -1,4 +1,5 @@
-//! Puts training runs together: tables for the screen and, where it is told, report.md with a figure for every experiment.
+//! Puts training runs together: tables for the screen and, where it is told, files of them with a figure for every
+//! experiment.
 //!
 //!     cargo run --release --bin report -- runs --out runs
 
@@ -30,7 +31,7 @@ struct Arguments {
     #[arg(long, value_name = "NAME")]
     baseline: Option<OptimizerKind>,
 
-    /// Folder for report.md, report.json, report.csv and EXPERIMENT.svg [default: none is written].
+    /// Folder for report.md, report.html, report.json, report.csv and EXPERIMENT.svg [default: none is written].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 

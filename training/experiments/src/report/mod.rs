@@ -1,7 +1,8 @@
-//! The report of training runs: Markdown, a figure for every experiment, and the numbers for programs.
+//! The report of training runs: Markdown, HTML, a figure for every experiment, and the numbers for programs.
 
 pub mod confusion;
 mod figure;
+mod html;
 mod markdown;
 mod numbers;
 mod page;
@@ -17,11 +18,9 @@ use crate::run::Run;
 use anyhow::{Context, Result, ensure};
 use numbers::Numbers;
 use page::{Block, Figure};
+use section::Section;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// The name of the report in its folder.
-pub const REPORT_FILE: &str = "report.md";
 
 /// What a report is to have besides the runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,7 +29,7 @@ pub struct Options<'a> {
     pub reference: Option<&'a Path>,
     /// The optimizer that others are compared with; where there is none, the first of each table.
     pub baseline: Option<OptimizerKind>,
-    /// Where report.md, report.json, report.csv and the figures are written.
+    /// Where report.md, report.html, report.json, report.csv and the figures are written.
     pub out: Option<&'a Path>,
 }
 
@@ -39,14 +38,7 @@ pub fn write(runs: &[Run], options: &Options) -> Result<String> {
     ensure!(!runs.is_empty(), "expected runs to report, got none");
     let sections = section::sections(runs, options.reference)?;
     if let Some(baseline) = options.baseline {
-        let whole = sections.iter().flat_map(|section| &section.rows).filter(|row| !row.ended_early());
-        let optimizers: BTreeSet<OptimizerKind> = whole.map(|row| row.optimizer).collect();
-        ensure!(
-            optimizers.contains(&baseline),
-            "expected a baseline with runs that came to their ends, of which there are here [{}], got {}",
-            optimizers.iter().map(|optimizer| optimizer.name()).collect::<Vec<_>>().join(", "),
-            baseline.name()
-        );
+        ensure_runs_of(baseline, &sections)?;
     }
     let (mut blocks, mut experiments) = (Vec::new(), Vec::new());
     let mut heading = String::new();
@@ -64,7 +56,7 @@ pub fn write(runs: &[Run], options: &Options) -> Result<String> {
         let figure = match options.out {
             Some(_) => {
                 let svg = figure::draw(section).with_context(|| file.clone())?;
-                Some(Figure { file, svg, heading: section.heading() })
+                Some(Figure { file, svg, heading: section.heading(), description: page::description(section) })
             }
             None => None,
         };
@@ -83,11 +75,25 @@ pub fn write(runs: &[Run], options: &Options) -> Result<String> {
         });
         for (file, contents) in figures.chain([
             ("report.csv", csv.as_slice()),
+            ("report.html", html::page(&blocks).as_bytes()),
             ("report.json", json.as_slice()),
-            (REPORT_FILE, markdown.as_bytes()),
+            ("report.md", markdown.as_bytes()),
         ]) {
             write_atomically(&out.join(file), contents)?;
         }
     }
     Ok(markdown)
+}
+
+/// A baseline that nothing can be compared with is a mistake, and no reason to compare with another.
+fn ensure_runs_of(baseline: OptimizerKind, sections: &[Section]) -> Result<()> {
+    let whole = sections.iter().flat_map(|section| &section.rows).filter(|row| !row.ended_early());
+    let optimizers: BTreeSet<OptimizerKind> = whole.map(|row| row.optimizer).collect();
+    ensure!(
+        optimizers.contains(&baseline),
+        "expected a baseline with runs that came to their ends, of which there are here [{}], got {}",
+        optimizers.iter().map(|optimizer| optimizer.name()).collect::<Vec<_>>().join(", "),
+        baseline.name()
+    );
+    Ok(())
 }

@@ -32,6 +32,8 @@ pub struct Figure {
     pub file: String,
     pub svg: String,
     pub heading: String,
+    /// For those who do not see it.
+    pub description: String,
 }
 
 /// A table, whose first column has the names of its rows.
@@ -61,6 +63,16 @@ pub fn section(section: &Section, numbers: &Numbers, figure: Option<Figure>) -> 
         blocks.push(Block::List { caption: "Runs that ended before their time, or have not ended".to_owned(), items });
     }
     blocks
+}
+
+/// What the figure of a section shows.
+pub fn description(section: &Section) -> String {
+    let labels: Vec<&str> = section.rows.iter().map(|row| row.label.as_str()).collect();
+    format!(
+        "{}: test error and cross-entropy over training steps and over seconds, of {}. Their ends are in the tables.",
+        section.heading(),
+        labels.join("; ")
+    )
 }
 
 fn note(run: &Run) -> Option<String> {
