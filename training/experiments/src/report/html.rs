@@ -70,7 +70,8 @@ fn table(table: &Table) -> String {
     };
     let rows: String = table.rows.iter().map(row).collect();
     format!(
-        "<div class=\"wide\">\n<table>\n{caption}<thead>\n<tr>{header}</tr>\n</thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
+        "<div class=\"wide\">\n<table>\n{caption}<thead>\n<tr>{header}</tr>\n</thead>\n<tbody>\n{rows}</tbody>\n\
+         </table>\n</div>\n"
     )
 }
 

@@ -109,7 +109,8 @@ pub struct Difference {
 }
 
 impl Numbers {
-    /// Those of a section. Without a `baseline`, and where the section has no whole run of it, the first row of whole runs is it.
+    /// Those of a section. Without a `baseline`, and where the section has no whole run of it, the first row of whole
+    /// runs is it.
     pub fn of(section: &Section, baseline: Option<OptimizerKind>, figure: Option<String>) -> Self {
         let mut optimizers: Vec<OfRow> = section.rows.iter().map(|row| OfRow::of(section, row)).collect();
         let Conditions { experiment, model, data, batch_size, planned_steps, decay_at, budget, .. } =

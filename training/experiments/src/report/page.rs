@@ -214,20 +214,21 @@ fn probability(p: f64) -> String {
 /// What the table of differences is.
 fn meaning(numbers: &Numbers) -> String {
     let mut text =
-        String::from("Final test error: the confidence interval of the mean over the seeds, by Student's t.");
-    if let Some(baseline) = &numbers.baseline {
-        text += &format!(
-            " Difference: the mean of the final errors less those of {baseline} with the same seeds; runs of one seed are paired \
-             since they share initial weights and the order of samples. t, p: the paired t-test, two-sided."
-        );
-    }
-    if numbers.tests() > 1 {
-        text += &format!(" p, Holm: adjusted for the {} tests of the table.", numbers.tests());
-    }
+        String::from("Final test error: the 95 % confidence interval of the mean over the seeds, by Student's t.");
     if numbers.optimizers.iter().any(|row| !row.is_whole()) {
         text += " Runs that are not whole have no part in it.";
     }
-    text + " A dash: of fewer than three seeds or pairs, or of differences that are all the same."
+    if let Some(baseline) = &numbers.baseline {
+        text += &format!(
+            " Difference: the mean of the final errors less those of {baseline} with the same seeds; runs of one seed are \
+             paired since they share initial weights and the order of samples. t, p: the paired t-test, two-sided."
+        );
+        if numbers.tests() > 1 {
+            text += &format!(" p, Holm: adjusted for the {} tests of the table.", numbers.tests());
+        }
+        text += " A dash: of fewer than three seeds or pairs, or of differences that are all the same.";
+    }
+    text
 }
 
 fn levels(section: &Section, numbers: &Numbers) -> Table {

@@ -90,8 +90,8 @@ impl Estimate {
     }
 }
 
-/// The p of several tests, adjusted after Holm: where those below a level are rejected, the probability that one or more of them
-/// is rejected wrongly is below that level, too.
+/// The p of several tests, adjusted after Holm: where all below a level are rejected, the probability that any of them is
+/// rejected wrongly is below that level, too.
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&left, &right| p[left].total_cmp(&p[right]));
