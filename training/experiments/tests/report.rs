@@ -228,7 +228,7 @@ fn differences_are_tested_over_the_seeds_that_both_have() {
 fn the_baseline_may_be_another() {
     let folder = tempfile::tempdir().unwrap();
     write_comparison(folder.path());
-    let text = stdout(&run(&mut report(folder.path(), &[".", "--baseline", "Adam"])));
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--baseline", "Adam", "--out", "adam"])));
     assert!(text.contains("\nDifferences to adam, over paired seeds:\n"), "{text}");
     // One test alone needs no adjustment.
     assert_eq!(
@@ -239,6 +239,10 @@ fn the_baseline_may_be_another() {
     assert_eq!(cells(&text, "adam")[1], ["adam", "11.27 to 14.00", "-", "-", "-", "-", "-"], "{text}");
     assert_eq!(cells(&text, "svgd")[1], ["svgd", "10.75 to 11.80", "2", "-1.25", "-", "-", "-"], "{text}");
     assert!(!text.contains("Holm"), "{text}");
+    let section = &json_report(&folder.path().join("adam"))["experiments"][0];
+    assert_eq!((&section["baseline"], &section["optimizers"][0]["label"]), (&json!("adam"), &json!("sgd")));
+    let sgd = &section["optimizers"][0]["difference"];
+    assert!(sgd["test"]["p"].is_number() && sgd["p_holm"].is_null(), "{sgd:#}");
 
     let output = report(folder.path(), &[".", "--baseline", "lion"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -441,6 +445,11 @@ fn the_page_has_all_that_the_markdown_has_and_needs_no_other_file() {
         .collect();
     let pieces = html.split("<th scope=\"col\">").flat_map(|piece| piece.split("<th scope=\"row\">"));
     let pieces = pieces.flat_map(|piece| piece.split("<td>")).skip(1);
+    assert_eq!(html.matches("<tr><th scope=\"col\">").count(), html.matches("<thead>").count());
+    assert_eq!(
+        html.matches("<tr><th scope=\"row\">").count() + html.matches("<thead>").count(),
+        html.matches("<tr>").count()
+    );
     let in_page = pieces.map(|piece| {
         piece.split_once("</t").unwrap().0.replace("&lt;", "<").replace("&gt;", ">").replace("&#39;", "'")
     });
@@ -561,6 +570,7 @@ fn other_data_have_no_column_of_the_paper() {
     let header = ["optimizer", "seeds", "final test error, %", "best test error, %", "ms/step"];
     assert_eq!(cells(&text, "optimizer")[0][..5], header, "{text}");
     assert!(!text.contains("8.62") && !text.contains("authors"), "{text}");
+    assert!(json_report(folder.path())["experiments"][0]["optimizers"][0]["paper_error"].is_null());
     assert!(!read(folder.path().join("resnet20_cifar10.svg")).contains("authors"));
 }
 

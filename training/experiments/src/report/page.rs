@@ -292,3 +292,14 @@ fn losses(section: &Section) -> Table {
     let caption = "Test loss, the mean cross-entropy of the test samples".to_owned();
     Table { caption: Some(caption), header, rows: rows.collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_difference_has_no_sign_and_no_probability_is_zero() {
+        assert_eq!([0.126, 0.004, 0.0, -0.004, -0.126].map(signed), ["+0.13", "0.00", "0.00", "0.00", "-0.13"]);
+        assert_eq!([0.0, 0.0009, 0.001, 1.0].map(probability), ["< 0.001", "< 0.001", "0.001", "1.000"]);
+    }
+}

@@ -177,10 +177,11 @@ mod tests {
         let test = Test::of_pairs(&pairs(&LEFT, &RIGHT)).unwrap();
         assert_close(test.t, -1.6017068694476133);
         assert_close(test.p, 0.1844778666036695);
-        // Far out, where 1 - cdf would have lost its digits: stats.ttest_1samp([0.5, 0.51, 0.49, 0.5002], 0).
-        let test = Test::of_pairs(&pairs(&[0.5, 0.51, 0.49, 0.5002], &[0.0; 4])).unwrap();
-        assert_close(test.t, 122.47754911613129);
-        assert_close(test.p, 1.2000437208733388e-06);
+        // Far out, where 1 - cdf has no digits left: stats.ttest_1samp([1 + k / 100 for k in range(-8, 9)], 0).
+        let pairs: Vec<(f64, f64)> = (-8..9).map(|k| (1.0 + f64::from(k) / 100.0, 0.0)).collect();
+        let test = Test::of_pairs(&pairs).unwrap();
+        assert_close(test.t, 81.64965809277255);
+        assert_close(test.p, 2.122866707409793e-22);
     }
 
     #[test]
