@@ -409,6 +409,57 @@ fn csv_has_a_row_for_each_run() {
     assert_eq!(numbers("ms_per_step"), [100.0, 4000.0 / 30.0, 200.0, 100.0]);
 }
 
+/// Early stopping ends a run as it was to end: it is compared. The best test is that of the least validation error.
+#[test]
+fn runs_of_recipes_of_ones_own_are_told_and_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    write_comparison(folder.path());
+    let old = experiments::record::Record::load(&folder.path().join("sgd-seed0")).unwrap();
+    for seed in 0..3 {
+        let mut record = old.clone();
+        record.seed = seed;
+        record.conditions.optimizer = experiments::optimizer::OptimizerKind::Adam;
+        record.conditions.rates = [1e-3, 1e-4, 5e-5];
+        let recipe = &mut record.conditions.recipe;
+        (recipe.warmup, recipe.betas, recipe.label_smoothing) = (5, Some([0.8, 0.99]), 0.1);
+        (recipe.clip_norm, recipe.patience) = (Some(2.5), Some(3));
+        record.progress.steps = 20 + seed as usize;
+        record.progress.note = Some("no better test in 3".to_owned());
+        let path = folder.path().join(format!("own{seed}"));
+        write_run(&path, serde_json::to_value(&record).unwrap(), &[]);
+        let curve = format!(
+            "{},validation_loss,validation_error\n10,0.1,1,1,9,1,1,7\n{},0.2,1,1,8,2,1,7.5\n",
+            HEADER.trim(),
+            record.progress.steps
+        );
+        std::fs::write(path.join("curve.csv"), curve).unwrap();
+    }
+    run(&mut report(folder.path(), &[".", "--out", "out"]));
+    let mut csv = csv::Reader::from_path(folder.path().join("out/report.csv")).unwrap();
+    let rows: Vec<std::collections::HashMap<String, String>> = csv.deserialize().map(Result::unwrap).collect();
+    let own: Vec<_> = rows.iter().filter(|row| row["patience"] == "3").collect();
+    assert_eq!(own.iter().map(|row| row["steps"].as_str()).collect::<Vec<_>>(), ["20", "21", "22"]);
+    for (name, value, elsewhere) in [
+        ("cosine", "false", "false"),
+        ("warmup", "5", "0"),
+        ("momentum", "", ""),
+        ("beta_1", "0.8", ""),
+        ("beta_2", "0.99", ""),
+        ("label_smoothing", "0.1", "0.0"),
+        ("clip_norm", "2.5", ""),
+        ("patience", "3", ""),
+        ("best_error", "9.0", "12.0"),
+        ("final_error", "8.0", "12.0"),
+        ("cut_short", "", ""),
+    ] {
+        assert_eq!((own[0][name].as_str(), rows[0][name].as_str()), (value, elsewhere), "{name}");
+    }
+    let json = json_report(&folder.path().join("out"));
+    let row =
+        json["experiments"][0]["optimizers"].as_array().unwrap().iter().find(|row| row["seeds"][1]["steps"] == 21);
+    assert_eq!(row.unwrap()["difference"]["seeds"], json!([0, 1, 2]));
+}
+
 #[test]
 fn the_page_has_all_that_the_markdown_has_and_needs_no_other_file() {
     let folder = tempfile::tempdir().unwrap();

@@ -47,6 +47,7 @@ pub struct OfRow {
     pub label: String,
     /// As in run.json.
     pub conditions: Conditions,
+    /// Of the first seed: early stopping ends each in its own time.
     pub steps: usize,
     pub state_bytes: usize,
     /// Why its runs are shorter than they were to be, if they are.
@@ -56,7 +57,8 @@ pub struct OfRow {
     pub final_error_interval: Option<Interval>,
     /// To the baseline, where both are of whole runs.
     pub difference: Option<Difference>,
-    /// Of the least errors on the test curves, which the test samples chose.
+    /// Of the best tests: those of the least validation error, or, where there is none, those of the least test error,
+    /// which the test samples chose.
     pub best_error: Option<Spread>,
     /// The paper's, which is that of the best test of one run.
     pub paper_error: Option<f64>,

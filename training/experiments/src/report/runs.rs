@@ -4,6 +4,7 @@ use super::numbers::OfRun;
 use super::section::Section;
 use crate::experiment::BatchNorm;
 use crate::optimizer::OptimizerKind;
+use crate::recipe::Recipe;
 use crate::run::Run;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -32,6 +33,14 @@ struct Columns<'a> {
     batch_norm: Option<BatchNorm>,
     amp: bool,
     loss_scale: f64,
+    cosine: bool,
+    warmup: usize,
+    momentum: Option<f64>,
+    beta_1: Option<f64>,
+    beta_2: Option<f64>,
+    label_smoothing: f64,
+    clip_norm: Option<f64>,
+    patience: Option<usize>,
     device: &'a str,
     threads: i32,
 }
@@ -50,6 +59,7 @@ pub fn csv(sections: &[Section]) -> Result<Vec<u8>> {
 impl<'a> Columns<'a> {
     fn of(run: &'a Run, label: &'a str) -> Self {
         let (conditions, machine) = (&run.record.conditions, &run.record.machine);
+        let Recipe { cosine, warmup, momentum, betas, label_smoothing, clip_norm, patience } = conditions.recipe;
         let falls = |phase: usize| conditions.decay_at.map(|steps| (steps[phase - 1], conditions.rates[phase]));
         let ((decay_at_1, rate_1), (decay_at_2, rate_2)) = (falls(1).unzip(), falls(2).unzip());
         Self {
@@ -72,6 +82,14 @@ impl<'a> Columns<'a> {
             batch_norm: conditions.batch_norm,
             amp: conditions.amp,
             loss_scale: conditions.loss_scale,
+            cosine,
+            warmup,
+            momentum,
+            beta_1: betas.map(|[first, _]| first),
+            beta_2: betas.map(|[_, second]| second),
+            label_smoothing,
+            clip_norm,
+            patience,
             device: &machine.device,
             threads: machine.threads,
         }
