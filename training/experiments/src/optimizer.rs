@@ -3,6 +3,7 @@
 
 use super::experiment::{PaperErrors, Rates};
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// What makes the gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +197,18 @@ impl OptimizerKind {
     }
 }
 
+/// From a command line.
+impl FromStr for OptimizerKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::named(&text.trim().to_lowercase()).ok_or_else(|| {
+            let names: Vec<_> = TABLE.iter().map(|row| row.name).collect();
+            format!("expected one of {}", names.join(", "))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,5 +222,7 @@ mod tests {
             assert_eq!(serde_json::from_value::<OptimizerKind>(row.name.into()).unwrap(), row.kind);
         }
         assert_eq!(OptimizerKind::named("Adam"), None);
+        assert_eq!(" Adam".parse(), Ok(OptimizerKind::Adam));
+        assert!("lion".parse::<OptimizerKind>().unwrap_err().starts_with("expected one of sgd, momentum, "));
     }
 }

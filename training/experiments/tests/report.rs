@@ -13,6 +13,7 @@ fn record(optimizer: &str, seed: u64) -> Value {
     let rates = match optimizer {
         "sgd" | "momentum" => [0.1, 0.01, 0.001],
         "adam" => [1e-3, 1e-4, 5e-5],
+        "rmsprop" => [1e-3, 1e-4, 1e-4],
         _ => [0.5, 0.02, 0.01],
     };
     json!({
@@ -105,8 +106,9 @@ fn seeds_are_averaged_as_by_hand() {
     assert!(text.contains("seeds 0, 1, 2; device Cpu; 2 threads; libtorch 2.11.0;"), "{text}");
     // Final 10, 12, 17; best 10, 12, 15; 100, 133.3 and 200 ms a step.
     let errors = ["svgd", "3", "13.00 ± 3.61", "12.33 ± 2.52", "8.62", "144.4", "750,632", "30"];
+    let interval = ["svgd", "4.04 to 21.96"];
     let levels = ["svgd", "17 / 2.3 s", "20 / 3.0 s", "23 / 3.3 s", "27 / 3.7 s", "30 / 3.0 s (1 of 3)"];
-    assert_eq!(cells(&text, "svgd"), [errors.to_vec(), levels.to_vec()], "{text}");
+    assert_eq!(cells(&text, "svgd"), [errors.to_vec(), interval.to_vec(), levels.to_vec()], "{text}");
     let report = read(folder.path().join("report.md"));
     assert!(text.starts_with(&report), "what is printed is what is written");
     assert!(report.contains("](resnet20_cifar10.svg)"));
@@ -116,6 +118,393 @@ fn seeds_are_averaged_as_by_hand() {
     {
         assert_eq!(lines[0].chars().count(), lines[1].chars().count(), "{report}");
     }
+}
+
+const WHOLE: &str = "\
+# Training runs
+
+## small VGG on Fashion-MNIST
+
+**The paper's schedule at 50 % of its steps (budget 0.5)**: 30 steps, lower rates from 19 and 25; batch 128; 50,000 training and 10,000 test images; seeds 0, 1; device Cpu; 2 threads; libtorch 2.11.0; tch-svgd 0.1.0.
+Rates: sgd 0.1, 0.01, 0.001; adam 0.001, 0.0001, 0.00001.
+
+![small VGG on Fashion-MNIST](tso_alra_vgg_fashion_mnist.svg)
+
+| optimizer                    | seeds | final test error, % | best test error, % | ms/step | optimizer state, bytes | steps |
+|------------------------------|------:|--------------------:|-------------------:|--------:|-----------------------:|------:|
+| sgd                          |     2 |        10.00 ± 0.71 |       10.00 ± 0.71 |   100.0 |                750,632 |    30 |
+| adam, unfinished, at step 10 |     1 |               15.00 |              15.00 |    50.0 |                750,632 |    10 |
+
+Errors: mean over the seeds ± sample standard deviation; best: the least on the test curve, which the test samples chose.
+
+Steps / seconds of training to the first test with this error or less (mean over the seeds that got there):
+
+| optimizer                    |       20 % |       15 % |       12 % |                10 % |
+|------------------------------|-----------:|-----------:|-----------:|--------------------:|
+| sgd                          | 15 / 1.5 s | 20 / 2.0 s | 30 / 3.0 s | 30 / 3.0 s (1 of 2) |
+| adam, unfinished, at step 10 | 10 / 0.5 s | 10 / 0.5 s |          - |                   - |
+
+Test loss, the mean cross-entropy of the test samples:
+
+| optimizer                    |       epoch 0.1 |       epoch 0.1 |       epoch 0.1 |           least | switched at step |
+|------------------------------|----------------:|----------------:|----------------:|----------------:|-----------------:|
+| sgd                          | 1.2500 ± 0.0000 | 1.2500 ± 0.0000 | 1.2500 ± 0.0000 | 1.2500 ± 0.0000 |                - |
+| adam, unfinished, at step 10 |          1.2500 |               - |               - |          1.2500 |                - |
+
+Runs that ended before their time, or have not ended:
+
+- adam, seed 0: unfinished, at step 10
+";
+
+/// Whole, so that nothing of it changes unseen: on TSO-ALRA's experiment, which has all that a section may have but published
+/// numbers.
+#[test]
+fn the_report_is_this_to_the_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = |optimizer: &str, seed: u64, rates: [f64; 3]| {
+        let changes = json!({
+            "experiment": "tso_alra_vgg_fashion_mnist", "model": "small VGG", "data": "Fashion-MNIST",
+            "rates": rates, "budget": 0.5, "l1": 0.0
+        });
+        with(record(optimizer, seed), changes)
+    };
+    let (sgd, adam) = ([0.1, 0.01, 0.001], [1e-3, 1e-4, 1e-5]);
+    write_run(&folder.path().join("a"), experiment("sgd", 0, sgd), &[(10, 21.0, 1.0), (20, 13.0, 2.0), (30, 9.5, 3.0)]);
+    write_run(
+        &folder.path().join("b"),
+        experiment("sgd", 1, sgd),
+        &[(10, 18.0, 1.0), (20, 14.0, 2.0), (30, 10.5, 3.0)],
+    );
+    let unfinished = with(experiment("adam", 0, adam), json!({ "steps": 10, "seconds": 0.5 }));
+    write_run(&folder.path().join("c"), unfinished, &[(10, 15.0, 0.5)]);
+    run(&mut report(folder.path(), &[".", "--out", "out"]));
+    assert_eq!(read(folder.path().join("out/report.md")), WHOLE);
+}
+
+/// Runs of five optimizers on the seeds that each has, one of which diverged.
+fn write_comparison(folder: &Path) {
+    let errors: [(&str, &[(u64, f64)]); 5] = [
+        ("sgd", &[(0, 12.0), (1, 11.5), (2, 13.1), (3, 12.2), (4, 11.8)]),
+        ("momentum", &[(0, 12.0), (1, 11.0)]),
+        ("rmsprop", &[(0, 12.5), (1, 12.0), (2, 13.6), (7, 1.0)]),
+        ("adam", &[(1, 12.0), (2, 13.0), (4, 12.9)]),
+        ("svgd", &[(0, 11.1), (1, 10.9), (3, 11.6), (4, 11.5)]),
+    ];
+    for (optimizer, errors) in errors {
+        for &(seed, error) in errors {
+            write_run(&folder.join(format!("{optimizer}-seed{seed}")), record(optimizer, seed), &[(30, error, 3.0)]);
+        }
+    }
+    let diverged = with(record("svgd", 2), json!({ "steps": 10, "note": "diverged by step 10" }));
+    write_run(&folder.join("svgd-seed2"), diverged, &[(10, 90.0, 1.0)]);
+}
+
+/// Numbers of scipy 1.17.1 and statsmodels 0.15.0, here for svgd, whose seeds are 0, 1, 3 and 4:
+/// `r = stats.ttest_rel([11.1, 10.9, 11.6, 11.5], [12.0, 11.5, 12.2, 11.8]); r.confidence_interval()`, and
+/// `multipletests([0.01627660345942852, 0.2857142857142856], method="holm")`.
+#[test]
+fn differences_are_tested_over_the_seeds_that_both_have() {
+    let folder = tempfile::tempdir().unwrap();
+    write_comparison(folder.path());
+    let text = stdout(&run(&mut report(folder.path(), &["."])));
+    assert!(text.contains("\nDifferences to sgd, over paired seeds:\n"), "{text}");
+    assert!(text.contains("share initial weights and the order of samples"), "{text}");
+    assert!(text.contains("adjusted for the 2 tests") && text.contains("not whole have no part in it"), "{text}");
+    for row in [
+        ["sgd", "11.37 to 12.87", "-", "-", "-", "-", "-", "-"],
+        ["momentum", "-", "2", "-0.25", "-", "-", "-", "-"],
+        // Always 0.5 more, which has no t.
+        ["rmsprop", "0.41 to 19.14", "3", "+0.50", "+0.50 to +0.50", "-", "-", "-"],
+        ["adam", "11.27 to 14.00", "3", "+0.50", "-0.99 to +1.99", "1.44", "0.286", "0.286"],
+        ["svgd", "10.75 to 11.80", "4", "-0.60", "-0.99 to -0.21", "-4.90", "0.016", "0.033"],
+    ] {
+        assert_eq!(cells(&text, row[0])[1], row, "{text}");
+    }
+    assert_eq!(cells(&text, "svgd, diverged by step 10").len(), 2, "{text}");
+    assert!(!text.contains("NaN"), "{text}");
+}
+
+#[test]
+fn the_baseline_may_be_another() {
+    let folder = tempfile::tempdir().unwrap();
+    write_comparison(folder.path());
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--baseline", "Adam", "--out", "adam"])));
+    assert!(text.contains("\nDifferences to adam, over paired seeds:\n"), "{text}");
+    // One test alone needs no adjustment.
+    assert_eq!(
+        cells(&text, "sgd")[1],
+        ["sgd", "11.37 to 12.87", "3", "-0.50", "-1.99 to +0.99", "-1.44", "0.286"],
+        "{text}"
+    );
+    assert_eq!(cells(&text, "adam")[1], ["adam", "11.27 to 14.00", "-", "-", "-", "-", "-"], "{text}");
+    assert_eq!(cells(&text, "svgd")[1], ["svgd", "10.75 to 11.80", "2", "-1.25", "-", "-", "-"], "{text}");
+    assert!(!text.contains("Holm"), "{text}");
+    let section = &json_report(&folder.path().join("adam"))["experiments"][0];
+    assert_eq!((&section["baseline"], &section["optimizers"][0]["label"]), (&json!("adam"), &json!("sgd")));
+    let sgd = &section["optimizers"][0]["difference"];
+    assert!(sgd["test"]["p"].is_number() && sgd["p_holm"].is_null(), "{sgd:#}");
+
+    let output = report(folder.path(), &[".", "--baseline", "lion"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("expected one of sgd, momentum, "), "{}", stderr(&output));
+    let text = run_refused(&mut report(folder.path(), &[".", "--baseline", "adagrad", "--out", "out"]));
+    assert!(
+        text.contains("expected a baseline") && text.contains("[sgd, momentum, rmsprop, adam, svgd], got adagrad"),
+        "{text}"
+    );
+    assert!(!folder.path().join("out").exists());
+    // One that came to no end is none, and in a section without it the first is compared with.
+    let text = run_refused(&mut report(folder.path(), &["svgd-seed2", "sgd-seed0", "--baseline", "svgd"]));
+    assert!(text.contains("here [sgd], got svgd"), "{text}");
+    let mnist = json!({
+        "experiment": "mlp_mnist", "model": "MLP", "data": "MNIST", "batch_size": 32, "rates": [0.01, 0.005, 0.001]
+    });
+    for seed in 0..3 {
+        write_run(
+            &folder.path().join(format!("mnist{seed}")),
+            with(record("svgd", seed), mnist.clone()),
+            &[(30, 2.0, 1.0)],
+        );
+        write_run(
+            &folder.path().join(format!("other{seed}")),
+            with(record("amsgrad", seed), mnist.clone()),
+            &[(30, 2.0, 1.0)],
+        );
+    }
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--baseline", "adam"])));
+    assert!(text.contains("Differences to svgd, ") && text.contains("Differences to adam, "), "{text}");
+}
+
+fn json_report(folder: &Path) -> Value {
+    serde_json::from_str(&read(folder.join("report.json"))).unwrap()
+}
+
+#[test]
+fn json_has_the_numbers_of_the_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    write_comparison(folder.path());
+    write_seeds(&folder.path().join("more"));
+    // Another schedule, another section.
+    for seed in 0..3 {
+        let path = folder.path().join(format!("more/svgd-seed{seed}/run.json"));
+        let record: Value = serde_json::from_str(&read(&path)).unwrap();
+        std::fs::write(&path, with(record, json!({ "budget": 0.5 })).to_string()).unwrap();
+    }
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--out", "out"])));
+    let json = json_report(&folder.path().join("out"));
+    assert_eq!(json["format"], 1);
+    let [whole, half] = json["experiments"].as_array().unwrap().as_slice() else { panic!("{json:#}") };
+    for (section, figure, budget) in [(whole, "resnet20_cifar10.svg", 1.0), (half, "resnet20_cifar10-2.svg", 0.5)] {
+        assert_eq!(section["experiment"], "resnet20_cifar10");
+        assert_eq!((&section["model"], &section["data"]), (&json!("ResNet-20"), &json!("CIFAR-10")));
+        assert_eq!((&section["batch_size"], &section["planned_steps"]), (&json!(128), &json!(30)));
+        assert_eq!((&section["figure"], &section["budget"]), (&json!(figure), &json!(budget)));
+        assert!(folder.path().join("out").join(figure).exists());
+    }
+    let two = |value: &Value| format!("{:.2}", value.as_f64().unwrap());
+    let signed = |value: &Value| format!("{:+.2}", value.as_f64().unwrap());
+    let rows = whole["optimizers"].as_array().unwrap();
+    assert_eq!(rows.len(), 6);
+    for row in rows {
+        let tables = cells(&text, row["label"].as_str().unwrap());
+        let errors = &row["final_error"];
+        let deviation =
+            if errors["deviation"].is_null() { String::new() } else { format!(" ± {}", two(&errors["deviation"])) };
+        assert_eq!(tables[0][2], two(&errors["mean"]) + &deviation, "{row:#}");
+        assert_eq!(tables[0][1], row["seeds"].as_array().unwrap().len().to_string());
+        assert_eq!((&row["state_bytes"], &row["steps"]), (&json!(750_632), &row["seeds"][0]["steps"]));
+        if tables[1][1].contains("to") {
+            let interval = &row["final_error_interval"];
+            assert_eq!(tables[1][1], format!("{} to {}", two(&interval["low"]), two(&interval["high"])));
+        }
+    }
+    assert_eq!(whole["baseline"], "sgd");
+    let svgd = rows.iter().find(|row| row["label"] == "svgd").unwrap();
+    let (of_svgd, table) = (&svgd["difference"], &cells(&text, "svgd")[1]);
+    assert_eq!(of_svgd["seeds"], json!([0, 1, 3, 4]));
+    assert_eq!(table[3], signed(&of_svgd["points"]["mean"]));
+    assert_eq!(
+        table[4],
+        format!("{} to {}", signed(&of_svgd["interval"]["low"]), signed(&of_svgd["interval"]["high"]))
+    );
+    assert_eq!(table[5], two(&of_svgd["test"]["t"]));
+    assert_eq!(table[6], format!("{:.3}", of_svgd["test"]["p"].as_f64().unwrap()));
+    assert_eq!(table[7], format!("{:.3}", of_svgd["p_holm"].as_f64().unwrap()));
+    // The baseline has no difference, nor has what came to no end; two pairs have one, and no test.
+    let difference = |label: &str| &rows.iter().find(|row| row["label"] == label).unwrap()["difference"];
+    assert!(difference("sgd").is_null() && difference("svgd, diverged by step 10").is_null());
+    assert!(difference("momentum")["test"].is_null() && difference("momentum")["points"]["mean"] == -0.25);
+
+    // Those of write_seeds, worked out by hand above.
+    let row = &half["optimizers"][0];
+    assert!(half["baseline"].is_null() && row["difference"].is_null());
+    assert_eq!((&row["final_error"]["mean"], &row["final_error"]["least"]), (&json!(13.0), &json!(10.0)));
+    assert_eq!(two(&row["best_error"]["mean"]), "12.33");
+    assert_eq!(row["paper_error"], 8.62);
+    assert_eq!(row["final_test_loss"]["mean"], 1.25);
+    assert_eq!(two(&row["ms_per_step"]["mean"]), "144.44");
+    assert_eq!(row["crossings"][4], json!({ "error": 10.0, "seeds": 1, "steps": 30.0, "seconds": 3.0 }));
+    assert_eq!(row["conditions"]["rates"], json!([0.5, 0.02, 0.01]));
+    let seed = json!({
+        "seed": 2, "steps": 30, "final_error": 17.0, "best_error": 15.0, "final_test_loss": 1.25, "seconds": 6.0,
+        "ms_per_step": 200.0, "state_bytes": 750_632, "cut_short": null
+    });
+    assert_eq!(row["seeds"][2], seed);
+}
+
+/// A number that is none has no JSON.
+#[test]
+fn json_has_null_for_what_is_no_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    write_run(&path, with(record("svgd", 0), json!({ "steps": 10, "note": "diverged by step 10" })), &[]);
+    std::fs::write(path.join("curve.csv"), HEADER.to_owned() + "10,0.1,NaN,inf,90,1\n").unwrap();
+    run(&mut report(folder.path(), &[".", "--out", "."]));
+    let row = &json_report(folder.path())["experiments"][0]["optimizers"][0];
+    assert!(row["final_test_loss"]["mean"].is_null() && row["seeds"][0]["final_test_loss"].is_null(), "{row:#}");
+    assert_eq!((&row["final_error"]["mean"], &row["cut_short"]), (&json!(90.0), &json!("diverged by step 10")));
+    assert!(read(folder.path().join("report.csv")).contains(",inf,"));
+}
+
+#[test]
+fn csv_has_a_row_for_each_run() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(folder.path());
+    let constant =
+        json!({ "paper": false, "budget": null, "decay_at": null, "data": "a \"b\", c\nd", "rates": [0.25, 0.0, 0.0] });
+    write_run(&folder.path().join("sgd"), with(record("sgd", 7), constant), &[(10, 3.0, 1.0), (30, 4.5, 12.0)]);
+    run(&mut report(folder.path(), &[".", "--out", "out"]));
+    let mut csv = csv::Reader::from_path(folder.path().join("out/report.csv")).unwrap();
+    let rows: Vec<std::collections::HashMap<String, String>> = csv.deserialize().map(Result::unwrap).collect();
+    let column = |name: &str| -> Vec<&str> { rows.iter().map(|row| row[name].as_str()).collect() };
+    assert_eq!(column("optimizer"), ["svgd", "svgd", "svgd", "sgd"]);
+    assert_eq!(column("seed"), ["0", "1", "2", "7"]);
+    assert_eq!(column("data"), ["CIFAR-10", "CIFAR-10", "CIFAR-10", "a \"b\", c\nd"]);
+    assert_eq!(column("label"), ["svgd", "svgd", "svgd", "sgd, rate 0.25"]);
+    for (name, svgd, sgd) in [
+        ("experiment", "resnet20_cifar10", "resnet20_cifar10"),
+        ("model", "ResNet-20", "ResNet-20"),
+        ("batch_size", "128", "128"),
+        ("planned_steps", "30", "30"),
+        ("steps", "30", "30"),
+        ("budget", "1.0", ""),
+        ("rate", "0.5", "0.25"),
+        ("decay_at_1", "19", ""),
+        ("rate_1", "0.02", ""),
+        ("decay_at_2", "25", ""),
+        ("rate_2", "0.01", ""),
+        ("scale", "0.01", ""),
+        ("device", "Cpu", "Cpu"),
+        ("amp", "false", "false"),
+        ("state_bytes", "750632", "750632"),
+        ("final_test_loss", "1.25", "1.25"),
+        ("cut_short", "", ""),
+    ] {
+        assert_eq!((rows[0][name].as_str(), rows[3][name].as_str()), (svgd, sgd), "{name}");
+    }
+    let numbers = |name: &str| -> Vec<f64> { rows.iter().map(|row| row[name].parse().unwrap()).collect() };
+    assert_eq!(numbers("final_error"), [10.0, 12.0, 17.0, 4.5]);
+    assert_eq!(numbers("best_error"), [10.0, 12.0, 15.0, 3.0]);
+    assert_eq!(numbers("seconds"), [3.0, 4.0, 6.0, 3.0]);
+    assert_eq!(numbers("ms_per_step"), [100.0, 4000.0 / 30.0, 200.0, 100.0]);
+}
+
+/// Early stopping ends a run as it was to end: it is compared. The best test is that of the least validation error.
+#[test]
+fn runs_of_recipes_of_ones_own_are_told_and_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    write_comparison(folder.path());
+    let old = experiments::record::Record::load(&folder.path().join("sgd-seed0")).unwrap();
+    for seed in 0..3 {
+        let mut record = old.clone();
+        record.seed = seed;
+        record.conditions.optimizer = experiments::optimizer::OptimizerKind::Adam;
+        record.conditions.rates = [1e-3, 1e-4, 5e-5];
+        let recipe = &mut record.conditions.recipe;
+        (recipe.warmup, recipe.betas, recipe.label_smoothing) = (5, Some([0.8, 0.99]), 0.1);
+        (recipe.clip_norm, recipe.patience) = (Some(2.5), Some(3));
+        record.progress.steps = 20 + seed as usize;
+        record.progress.note = Some("no better test in 3".to_owned());
+        let path = folder.path().join(format!("own{seed}"));
+        write_run(&path, serde_json::to_value(&record).unwrap(), &[]);
+        let curve = format!(
+            "{},validation_loss,validation_error\n10,0.1,1,1,9,1,1,7\n{},0.2,1,1,8,2,1,7.5\n",
+            HEADER.trim(),
+            record.progress.steps
+        );
+        std::fs::write(path.join("curve.csv"), curve).unwrap();
+    }
+    run(&mut report(folder.path(), &[".", "--out", "out"]));
+    let mut csv = csv::Reader::from_path(folder.path().join("out/report.csv")).unwrap();
+    let rows: Vec<std::collections::HashMap<String, String>> = csv.deserialize().map(Result::unwrap).collect();
+    let own: Vec<_> = rows.iter().filter(|row| row["patience"] == "3").collect();
+    assert_eq!(own.iter().map(|row| row["steps"].as_str()).collect::<Vec<_>>(), ["20", "21", "22"]);
+    for (name, value, elsewhere) in [
+        ("cosine", "false", "false"),
+        ("warmup", "5", "0"),
+        ("momentum", "", ""),
+        ("beta_1", "0.8", ""),
+        ("beta_2", "0.99", ""),
+        ("label_smoothing", "0.1", "0.0"),
+        ("clip_norm", "2.5", ""),
+        ("patience", "3", ""),
+        ("best_error", "9.0", "12.0"),
+        ("final_error", "8.0", "12.0"),
+        ("cut_short", "", ""),
+    ] {
+        assert_eq!((own[0][name].as_str(), rows[0][name].as_str()), (value, elsewhere), "{name}");
+    }
+    let json = json_report(&folder.path().join("out"));
+    let row =
+        json["experiments"][0]["optimizers"].as_array().unwrap().iter().find(|row| row["seeds"][1]["steps"] == 21);
+    assert_eq!(row.unwrap()["difference"]["seeds"], json!([0, 1, 2]));
+}
+
+#[test]
+fn the_page_has_all_that_the_markdown_has_and_needs_no_other_file() {
+    let folder = tempfile::tempdir().unwrap();
+    write_comparison(folder.path());
+    let name = "<script>alert('a & b')</script>";
+    let strange = json!({ "data": name, "device": "<i>&amp;", "note": "stopped <b>" });
+    write_run(&folder.path().join("strange"), with(record("svgd", 8), strange), &[(30, 10.0, 3.0)]);
+    let text = stdout(&run(&mut report(folder.path(), &[".", "--out", "out"])));
+    let html = read(folder.path().join("out/report.html"));
+    assert!(html.starts_with("<!DOCTYPE html>\n<html lang=\"en\">") && html.contains("<title>Training runs</title>"));
+    assert!(html.contains("color-scheme: light dark"));
+    for part in ["http", "<script", " src=", " href=", "url(", "@import", "<i>", "<b>", "xmlns"] {
+        assert!(!html.contains(part), "'{part}' is in {html}");
+    }
+    for part in [
+        "<h2>ResNet-20 on &lt;script&gt;alert(&#39;a &amp; b&#39;)&lt;/script&gt;</h2>",
+        "device &lt;i&gt;&amp;amp;;",
+        "<li>svgd, seed 8: stopped &lt;b&gt;</li>",
+        "<caption>Differences to sgd, over paired seeds</caption>",
+    ] {
+        assert!(html.contains(part), "'{part}' is not in {html}");
+    }
+    // Each figure once, with words for those who do not see it.
+    assert_eq!(names(&folder.path().join("out")).iter().filter(|file| file.ends_with(".svg")).count(), 2);
+    assert_eq!(html.matches("<svg").count(), 2);
+    assert_eq!(html.matches("<svg role=\"img\" aria-label=\"ResNet-20 on ").count(), 2);
+    let figure = read(folder.path().join("out/resnet20_cifar10.svg"));
+    assert!(html.contains(&figure[figure.find("\n").unwrap()..]), "the figure is the one in the file");
+    // Every cell of every table, in its order.
+    let cells: Vec<String> = text
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .flat_map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>())
+        .collect();
+    let pieces = html.split("<th scope=\"col\">").flat_map(|piece| piece.split("<th scope=\"row\">"));
+    let pieces = pieces.flat_map(|piece| piece.split("<td>")).skip(1);
+    assert_eq!(html.matches("<tr><th scope=\"col\">").count(), html.matches("<thead>").count());
+    assert_eq!(
+        html.matches("<tr><th scope=\"row\">").count() + html.matches("<thead>").count(),
+        html.matches("<tr>").count()
+    );
+    let in_page = pieces.map(|piece| {
+        piece.split_once("</t").unwrap().0.replace("&lt;", "<").replace("&gt;", ">").replace("&#39;", "'")
+    });
+    assert_eq!(in_page.collect::<Vec<_>>(), cells);
 }
 
 #[test]
@@ -155,7 +544,8 @@ fn the_authors_curves_stand_beside_ours() {
     let left_out = stderr(&output);
     assert!(left_out.contains("resnet_sgd.csv") && left_out.contains("left out"), "{left_out}");
     assert!(!left_out.contains("_so.csv"), "{left_out}");
-    assert_eq!(names(&folder.path().join("out")), ["mlp_mnist.svg", "report.md", "resnet20_cifar10.svg"]);
+    let files = ["mlp_mnist.svg", "report.csv", "report.html", "report.json", "report.md", "resnet20_cifar10.svg"];
+    assert_eq!(names(&folder.path().join("out")), files);
 
     std::fs::write(folder.path().join("authors/resnet_so.csv"), ",datetime,loss,accuracy\n0,yesterday,1,2\n").unwrap();
     let text = run_refused(&mut report(folder.path(), &["runs", "--reference", "authors"]));
@@ -231,6 +621,7 @@ fn other_data_have_no_column_of_the_paper() {
     let header = ["optimizer", "seeds", "final test error, %", "best test error, %", "ms/step"];
     assert_eq!(cells(&text, "optimizer")[0][..5], header, "{text}");
     assert!(!text.contains("8.62") && !text.contains("authors"), "{text}");
+    assert!(json_report(folder.path())["experiments"][0]["optimizers"][0]["paper_error"].is_null());
     assert!(!read(folder.path().join("resnet20_cifar10.svg")).contains("authors"));
 }
 
@@ -393,7 +784,8 @@ fn damaged_runs_are_named_and_the_old_report_stays() {
     // And when all is well it is replaced, with nothing left beside.
     write_run(&path, record("svgd", 0), &[(30, 20.0, 3.0)]);
     run(&mut report(folder.path(), &[".", "--out", "."]));
-    assert_eq!(names(folder.path()), ["report.md", "resnet20_cifar10.svg", "svgd"]);
+    let files = ["report.csv", "report.html", "report.json", "report.md", "resnet20_cifar10.svg", "svgd"];
+    assert_eq!(names(folder.path()), files);
     assert!(read(folder.path().join("report.md")).starts_with("# Training runs\n"));
 }
 

@@ -75,7 +75,8 @@ fn evaluate(arguments: &Arguments) -> Result<()> {
             cells.extend(row.iter().map(i64::to_string));
             cells
         });
-        say(&format!("\nOf each class, and what it was taken for:\n\n{}", text::table(header, rows.collect())));
+        let rows: Vec<Vec<String>> = rows.collect();
+        say(&format!("\nOf each class, and what it was taken for:\n\n{}", text::table(&header, &rows)));
     }
     if let Some(out) = &arguments.out {
         std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;

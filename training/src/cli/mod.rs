@@ -220,5 +220,6 @@ fn report_on(out: &Path) -> Result<String> {
     if found.runs.is_empty() {
         return Ok("no run has a test yet: there is nothing to report".to_owned());
     }
-    report::write(&found.runs, None, Some(out)).context(out.display().to_string())
+    let options = report::Options { out: Some(out), ..Default::default() };
+    report::write(&found.runs, &options).context(out.display().to_string())
 }

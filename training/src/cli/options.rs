@@ -99,7 +99,7 @@ pub struct Options {
     pub data: DataSource,
 
     /// Optimizers, a run each.
-    #[arg(long = "optimizer", value_name = "NAME,…", value_delimiter = ',', value_parser = optimizer,
+    #[arg(long = "optimizer", value_name = "NAME,…", value_delimiter = ',',
           long_help = optimizers_help(), default_value = "sgd,svgd")]
     pub optimizers: Vec<OptimizerKind>,
 
@@ -437,17 +437,10 @@ fn optimizers_help() -> String {
     format!("Optimizers, a run each:\n{}", rows.collect::<Vec<_>>().join("\n"))
 }
 
-fn optimizer(text: &str) -> Result<OptimizerKind, String> {
-    OptimizerKind::named(&text.trim().to_lowercase()).ok_or_else(|| {
-        let names: Vec<_> = TABLE.iter().map(|row| row.name).collect();
-        format!("expected one of {}", names.join(", "))
-    })
-}
-
 /// A rate for all, or for one.
 fn rate(text: &str) -> Result<(Option<OptimizerKind>, f64), String> {
     match text.split_once('=') {
-        Some((name, text)) => Ok((Some(optimizer(name)?), positive(text)?)),
+        Some((name, text)) => Ok((Some(name.parse()?), positive(text)?)),
         None => Ok((None, positive(text)?)),
     }
 }

@@ -64,7 +64,7 @@ fn every_optimizer_trains_on_the_digits_and_leaves_its_results() {
     let svg = read(out.join("resnet20_cifar10.svg"));
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
     assert!(svg.contains("ResNet-20 on digits"));
-    assert_eq!(std::fs::read_dir(&out).unwrap().count(), optimizers.len() + 2, "nothing is left beside");
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), optimizers.len() + 5, "nothing is left beside");
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! Puts training runs together: tables for the screen and, where it is told, report.md with a figure for every experiment.
+//! Puts training runs together: tables for the screen and, where it is told, files of them with a figure for every
+//! experiment.
 //!
 //!     cargo run --release --bin report -- runs --out runs
 
 use anyhow::{Result, bail};
 use clap::Parser;
+use experiments::optimizer::OptimizerKind;
 use experiments::report;
 use experiments::run::load_all;
 use std::io::Write;
@@ -25,7 +27,11 @@ struct Arguments {
     #[arg(long, value_name = "CSV_DIR")]
     reference: Option<PathBuf>,
 
-    /// Folder for report.md and EXPERIMENT.svg [default: none is written].
+    /// The optimizer that the others are compared with, in tables that have it [default: the first of each table].
+    #[arg(long, value_name = "NAME")]
+    baseline: Option<OptimizerKind>,
+
+    /// Folder for report.md, report.html, report.json, report.csv and EXPERIMENT.svg [default: none is written].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -44,10 +50,12 @@ fn main() -> Result<ExitCode> {
     if arguments.strict && left_out > 0 {
         bail!("--strict: {left_out} runs would be left out");
     }
-    let text = report::write(&found.runs, arguments.reference.as_deref(), arguments.out.as_deref())?;
+    let Arguments { reference, baseline, out, .. } = &arguments;
+    let options = report::Options { reference: reference.as_deref(), baseline: *baseline, out: out.as_deref() };
+    let text = report::write(&found.runs, &options)?;
     // A reader that has seen enough is no failure.
     let mut stdout = std::io::stdout();
-    let shown = write!(stdout, "{text}").and_then(|()| match &arguments.out {
+    let shown = write!(stdout, "{text}").and_then(|()| match out {
         Some(out) => writeln!(stdout, "\nreport and figures: {}", out.display()),
         None => writeln!(stdout, "\n(no file is written without --out)"),
     });

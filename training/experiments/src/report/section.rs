@@ -266,6 +266,11 @@ impl Section<'_> {
         self.experiment.paper_errors.is_some() && self.is_on_the_papers_data()
     }
 
+    /// The paper's error of an optimizer, where it has one on the same data.
+    pub fn paper_error(&self, optimizer: OptimizerKind) -> Option<f64> {
+        self.experiment.paper_error(optimizer).filter(|_| self.is_on_the_papers_data())
+    }
+
     /// Whether the paper's numbers are of the same data, the same batches and as many steps.
     pub fn is_comparable(&self) -> bool {
         self.is_on_the_papers_data()
@@ -313,11 +318,16 @@ impl Section<'_> {
         }
     }
 
-    /// One line for all conditions that the rows share.
-    pub fn conditions(&self) -> String {
-        let Conditions { data, batch_size, .. } = &self.record().conditions;
+    /// Whose schedule and whose data.
+    pub fn title(&self) -> String {
         let capital = |text: String| text[..1].to_uppercase() + &text[1..];
         let foreign = if self.is_on_the_papers_data() { "" } else { ", not the paper's data" };
+        capital(self.schedule()) + foreign
+    }
+
+    /// One line for all conditions that the rows share, after the title.
+    pub fn conditions(&self) -> String {
+        let Conditions { data, batch_size, .. } = &self.record().conditions;
         let paper_batch = self.experiment.batch_size;
         let batch = match *batch_size {
             size if size == paper_batch => format!("batch {size}"),
@@ -334,7 +344,7 @@ impl Section<'_> {
             samples => format!(" ({} more for validation)", grouped(samples)),
         };
         let mut parts = vec![
-            format!("**{}{foreign}**: {}", capital(self.schedule()), self.steps()),
+            self.steps(),
             batch,
             format!("{} training{held_out} and {} test {}", grouped(data.training), grouped(data.test), data.samples),
             format!("seed{} {}", if seeds.len() == 1 { "" } else { "s" }, seeds.join(", ")),

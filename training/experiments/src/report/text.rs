@@ -33,12 +33,15 @@ pub fn duration(seconds: f64) -> String {
 }
 
 /// A table in Markdown with columns of one width: names to the left, numbers to the right.
-pub fn table(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
+pub fn table(header: &[String], rows: &[Vec<String>]) -> String {
     let length = |cell: &String| cell.chars().count();
     let widths: Vec<usize> = (0..header.len())
-        .map(|column| rows.iter().chain([&header]).map(|row| length(&row[column])).max().unwrap_or(0).max(3))
+        .map(|column| {
+            let cells = rows.iter().map(|row| &row[column]).chain([&header[column]]);
+            cells.map(length).max().unwrap_or(0).max(3)
+        })
         .collect();
-    let line = |row: &Vec<String>| {
+    let line = |row: &[String]| {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
             0 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
@@ -50,5 +53,5 @@ pub fn table(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
         _ => "-".repeat(width + 1) + ":",
     });
     let rule = format!("|{}|\n", rule.collect::<Vec<_>>().join("|"));
-    line(&header) + &rule + &rows.iter().map(line).collect::<String>()
+    line(header) + &rule + &rows.iter().map(|row| line(row)).collect::<String>()
 }
