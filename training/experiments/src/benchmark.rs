@@ -33,6 +33,20 @@ impl Benchmark {
         }
     }
 
+    /// The channels and the side of its images, where it has some.
+    pub fn image_shape(self) -> Option<[i64; 2]> {
+        match self {
+            Benchmark::Mnist | Benchmark::FashionMnist => Some([1, 28]),
+            Benchmark::Cifar10 | Benchmark::Cifar100 | Benchmark::Svhn => Some([3, 32]),
+            Benchmark::KingJames | Benchmark::Sentences => None,
+        }
+    }
+
+    /// Whether the mirror image of one is of the same class.
+    pub fn may_be_mirrored(self) -> bool {
+        matches!(self, Benchmark::FashionMnist | Benchmark::Cifar10 | Benchmark::Cifar100)
+    }
+
     /// What its samples are called.
     pub fn samples(self) -> &'static str {
         match self {

@@ -2,13 +2,13 @@
 //!
 //!     cargo run --release --bin predict -- runs/resnet20_cifar10/svgd-seed0 photo.jpg
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Parser;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 use training::cli::options::{WeightsChoice, data_of};
-use training::data::{Dataset, Inputs};
+use training::data::{Inputs, images};
 use training::screen::{say, warn};
 use training::trained::Trained;
 
@@ -54,10 +54,11 @@ fn predict(arguments: &Arguments) -> Result<ExitCode> {
         arguments.run.display(),
         data.inputs.samples()
     );
+    let [_, channels, _, side] = data.test.inputs.size()[..] else { bail!("images have four dimensions") };
     let trained = Trained::load(&arguments.run, arguments.weights.into(), data.classes, Device::cuda_if_available())?;
     let mut status = ExitCode::SUCCESS;
     for path in &arguments.images {
-        let image = match read(path, &data) {
+        let image = match images::read_one(path, channels, side) {
             Ok(image) => image,
             Err(error) => {
                 warn(&format!("{error:#}"));
@@ -73,14 +74,4 @@ fn predict(arguments: &Arguments) -> Result<ExitCode> {
         say(&format!("{}: {}", path.display(), answers.collect::<Vec<_>>().join(", ")));
     }
     Ok(status)
-}
-
-/// An image as one of the data set's, `[1, channels, side, side]`.
-fn read(path: &Path, data: &Dataset) -> Result<Tensor> {
-    let image = image::open(path).with_context(|| format!("{}: expected a PNG or JPEG", path.display()))?;
-    let [_, channels, height, width] = data.test.inputs.size()[..] else { bail!("images have four dimensions") };
-    let image = image.resize_exact(width as u32, height as u32, image::imageops::FilterType::Triangle);
-    let bytes = if channels == 1 { image.to_luma8().into_raw() } else { image.to_rgb8().into_raw() };
-    let pixels = Tensor::from_slice(&bytes).view([1, height, width, channels]);
-    Ok(pixels.permute([0, 3, 1, 2]).contiguous())
 }

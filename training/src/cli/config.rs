@@ -153,11 +153,11 @@ fn kept(command: &Command, matches: &ArgMatches) -> Options {
         if matches.value_source(id) != Some(ValueSource::CommandLine) || NOT_KEPT.contains(&name) {
             continue;
         }
-        let texts = matches.get_raw(id).into_iter().flatten().map(|text| Value::from(text.to_string_lossy()));
+        let mut texts = matches.get_raw(id).into_iter().flatten().map(|text| Value::from(text.to_string_lossy()));
         let value = match (argument.get_action().takes_values(), argument.get_value_delimiter()) {
             (false, _) => Value::Bool(true),
             (true, Some(_)) => Value::Array(texts.collect()),
-            (true, None) => texts.last().unwrap_or_default(),
+            (true, None) => texts.next_back().unwrap_or_default(),
         };
         options.insert(name.to_owned(), value);
     }

@@ -93,8 +93,8 @@ pub fn about(experiment: &Experiment) -> String {
 #[command(version, group(ArgGroup::new("length").args(["epochs", "steps", "paper"])))]
 pub struct Options {
     /// A folder with the data set's files (MNIST, Fashion-MNIST, the binary versions of CIFAR, SVHN, those of
-    /// scripts/texts), `digits` (embedded images, which stand for others), or `auto`: the data set below data/,
-    /// downloaded if need be.
+    /// scripts/texts), one of images (train/CLASS/*.png and test/CLASS/*.png, or JPEG), `digits` (embedded images, which
+    /// stand for others), or `auto`: the data set below data/, downloaded if need be.
     #[arg(long, value_name = "DIR|digits|auto", default_value = "auto")]
     pub data: DataSource,
 

@@ -2,7 +2,7 @@
 
 use super::identity::digest;
 use super::{Augmentation, Dataset, Inputs, Split};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use experiments::benchmark::Benchmark;
 use flate2::read::GzDecoder;
 use tch::{Kind, Tensor};
@@ -14,13 +14,9 @@ const SIDE: i64 = 8;
 /// 1,797 images of 8x8 in 16 grey levels, upscaled to the size of the data set that they stand for; the first 1,437 of
 /// the file train, the last 360 test.
 pub fn load(stand_for: Benchmark) -> Result<Dataset> {
-    let (channels, side) = match stand_for {
-        Benchmark::Mnist | Benchmark::FashionMnist => (1, 28),
-        Benchmark::Cifar10 | Benchmark::Cifar100 | Benchmark::Svhn => (3, 32),
-        Benchmark::KingJames | Benchmark::Sentences => {
-            bail!("--data digits: expected the text of {}; leave the option away", stand_for.name())
-        }
-    };
+    let [channels, side] = stand_for
+        .image_shape()
+        .with_context(|| format!("--data digits: expected the text of {}; leave the option away", stand_for.name()))?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(GzDecoder::new(FILE));
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for record in reader.records() {

@@ -6,6 +6,7 @@ pub mod digits;
 mod download;
 pub mod identity;
 mod idx;
+pub mod images;
 pub mod king_james;
 pub mod sentences;
 mod svhn;
@@ -84,6 +85,8 @@ pub struct Dataset {
     /// Where it was read; none where it is embedded.
     pub folder: Option<PathBuf>,
     pub classes: i64,
+    /// Their names, where they are those of folders.
+    pub class_names: Vec<String>,
     pub inputs: Inputs,
     pub train: Split,
     /// Training samples that are not trained on, where some were [held out](Self::hold_out).
@@ -140,7 +143,7 @@ pub fn load(source: &DataSource, benchmark: Benchmark) -> Result<Dataset> {
         _ => format!("--data {}", folder.display()),
     })?;
     data.digest = identity::digest(&data.train, &data.test)?;
-    data.name = identity::name(&data.digest, &folder, benchmark.name());
+    data.name = identity::name(&data.digest, &folder, &data.name);
     // As seen from anywhere.
     data.folder = Some(folder.canonicalize().unwrap_or(folder));
     Ok(data)
@@ -159,6 +162,9 @@ fn place(benchmark: Benchmark, folder: &Path) -> PathBuf {
 
 /// Reads the files in `folder`.
 fn read(benchmark: Benchmark, folder: &Path) -> Result<Dataset> {
+    if images::is_one(folder) {
+        return images::read(folder, benchmark);
+    }
     match benchmark {
         Benchmark::Mnist => idx::MNIST.read(folder),
         Benchmark::FashionMnist => idx::FASHION_MNIST.read(folder),
@@ -196,7 +202,8 @@ impl Dataset {
     /// One that nobody has looked at yet.
     pub fn new(format: &str, classes: i64, inputs: Inputs, train: Split, test: Split) -> Dataset {
         let (name, digest) = (format.to_owned(), String::new());
-        Dataset { name, digest, folder: None, classes, inputs, train, validation: None, test }
+        let class_names = Vec::new();
+        Dataset { name, digest, folder: None, classes, class_names, inputs, train, validation: None, test }
     }
 
     pub fn describe(&self) -> String {
@@ -205,8 +212,11 @@ impl Dataset {
         format!("{}: {} training {samples}{held_out}, {} test {samples}", self.name, self.train.len(), self.test.len())
     }
 
-    /// The name of a class: that of the data set, where these are it.
+    /// The name of a class: of its folder, or that of the data set, where these are it.
     pub fn class_name(&self, benchmark: Benchmark, class: i64) -> String {
+        if let Some(name) = self.class_names.get(class as usize) {
+            return name.clone();
+        }
         match self.name.starts_with(benchmark.name()) {
             true => benchmark.class_name(class),
             false => class.to_string(),

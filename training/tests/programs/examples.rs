@@ -247,7 +247,7 @@ fn tso_alra_switches_and_goes_on_from_a_checkpoint_as_if_it_had_not_stopped() {
 fn what_tso_alra_cannot_do_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let text = run_refused(&mut mlp(folder.path(), &words("--data digits --steps 2 --optimizer tso-alra-switch")));
-    assert!(text.contains("--optimizer tso-alra-switch") && text.contains("validation images"), "{text}");
+    assert!(text.contains("--optimizer tso-alra-switch") && text.contains("hold some out with --validation"), "{text}");
     let text =
         run_refused(&mut mlp(folder.path(), &words("--data digits --steps 2 --optimizer tso-alra --cuda-graph")));
     assert!(text.contains("--cuda-graph") && text.contains("tso-alra"), "{text}");

@@ -12,6 +12,7 @@ mod data;
 mod examples;
 #[cfg(unix)]
 mod folders;
+mod images;
 #[cfg(unix)]
 mod jobs;
 mod log;

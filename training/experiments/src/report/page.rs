@@ -106,7 +106,7 @@ fn errors(section: &Section, numbers: &Numbers) -> Table {
             let errors = curve.map(|curve| [final_error(curve), best_error(curve)].map(percent).join(", "));
             cells.push(errors.unwrap_or("-".to_owned()));
         }
-        cells.extend([ms_per_step(row), grouped(row.state_bytes), grouped(row.steps)]);
+        cells.extend([ms_per_step(row), grouped(row.state_bytes), steps(row)]);
         cells
     });
     Table { caption: None, header, rows: rows.collect() }
@@ -126,6 +126,15 @@ fn ms_per_step(row: &OfRow) -> String {
         None => "-".to_owned(),
         Some(spread) if spread.mean < 10.0 => format!("{:.2}", spread.mean),
         Some(spread) => format!("{:.1}", spread.mean),
+    }
+}
+
+/// Early stopping ends each seed in its own time.
+fn steps(row: &OfRow) -> String {
+    let steps = || row.seeds.iter().map(|run| run.steps);
+    match (steps().min(), steps().max()) {
+        (Some(least), Some(most)) if least < most => format!("{} to {}", grouped(least), grouped(most)),
+        _ => grouped(row.steps),
     }
 }
 

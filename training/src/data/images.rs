@@ -1,0 +1,126 @@
+//! Images of one's own: `train/CLASS/*.png` and `test/CLASS/*.png`, or JPEG, as torchvision's ImageFolder has them.
+
+use super::{Augmentation, Dataset, Inputs, Split};
+use anyhow::{Context, Result, bail, ensure};
+use experiments::benchmark::Benchmark;
+use image::imageops::FilterType;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+/// What the folder of the test images may be called, in this order.
+const TEST: [&str; 2] = ["test", "val"];
+
+/// The folders of training and of test images, where there are both.
+fn splits(folder: &Path) -> Option<[PathBuf; 2]> {
+    let train = folder.join("train");
+    let test = TEST.iter().map(|name| folder.join(name)).find(|folder| folder.is_dir())?;
+    train.is_dir().then_some([train, test])
+}
+
+/// Whether a folder is one of images.
+pub fn is_one(folder: &Path) -> bool {
+    splits(folder).is_some()
+}
+
+/// Reads a folder of images in the place of a data set: each is scaled to the size of that, and made grey where that is. Classes
+/// are the names of the folders in train/, in the order of the alphabet.
+pub fn read(folder: &Path, stand_for: Benchmark) -> Result<Dataset> {
+    let [channels, side] = stand_for
+        .image_shape()
+        .with_context(|| format!("expected the text of {}, got a folder of images", stand_for.name()))?;
+    let [train, test] = splits(folder).context("expected the folders train and test")?;
+    let classes = class_folders(&train)?;
+    ensure!(
+        classes.len() > 1,
+        "{}: expected a folder for each of two classes or more, got {}",
+        train.display(),
+        classes.len()
+    );
+    for class in class_folders(&test)? {
+        ensure!(
+            classes.contains(&class),
+            "{}: expected the classes of {}, got another",
+            test.join(class).display(),
+            train.display()
+        );
+    }
+    let read = |folder: &Path| read_split(folder, &classes, channels, side);
+    let crops = stand_for != Benchmark::Mnist;
+    let inputs = Inputs::Images(Augmentation { crops, flips: stand_for.may_be_mirrored() });
+    let name = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let data = Dataset::new(&name, classes.len() as i64, inputs, read(&train)?, read(&test)?);
+    Ok(Dataset { class_names: classes, ..data })
+}
+
+/// The names in a folder, but for hidden ones, in the order of the alphabet.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let unreadable = || format!("{}: cannot be read", folder.display());
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
+        let name = entry.with_context(unreadable)?.file_name();
+        let name =
+            name.to_str().with_context(|| format!("{}: a name that is no UTF-8", folder.join(&name).display()))?;
+        if !name.starts_with('.') {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn class_folders(split: &Path) -> Result<Vec<String>> {
+    let names = names(split)?;
+    for name in &names {
+        let path = split.join(name);
+        ensure!(path.is_dir(), "{}: expected a folder for each class, got a file", path.display());
+    }
+    Ok(names)
+}
+
+fn read_split(split: &Path, classes: &[String], channels: i64, side: i64) -> Result<Split> {
+    let mut files: Vec<(PathBuf, i64)> = Vec::new();
+    for (class, label) in classes.iter().zip(0..) {
+        let folder = split.join(class);
+        if folder.is_dir() {
+            files.extend(names(&folder)?.into_iter().map(|name| (folder.join(name), label)));
+        }
+    }
+    ensure!(!files.is_empty(), "{}: expected images, found none", split.display());
+    // Held out are the last ones: they are to be of all classes. Always in the same order.
+    files.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let share = files.len().div_ceil(workers);
+    let open_all = |files: &[(PathBuf, i64)]| -> Result<Vec<u8>> {
+        let pixels: Vec<Vec<u8>> = files.iter().map(|(path, _)| open(path, channels, side)).collect::<Result<_>>()?;
+        Ok(pixels.concat())
+    };
+    let parts: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = files.chunks(share).map(|files| scope.spawn(|| open_all(files))).collect();
+        let joined = workers.into_iter().map(|worker| worker.join());
+        joined.map(|part| part.unwrap_or_else(|_| bail!("{}: a panic of the image decoder", split.display()))).collect()
+    });
+    let pixels = parts.into_iter().collect::<Result<Vec<_>>>()?.concat();
+    let labels: Vec<i64> = files.iter().map(|&(_, label)| label).collect();
+    Ok(Split { inputs: as_tensor(&pixels, channels, side), labels: Tensor::from_slice(&labels) })
+}
+
+/// An image as one of a data set's, `[1, channels, side, side]`.
+pub fn read_one(path: &Path, channels: i64, side: i64) -> Result<Tensor> {
+    Ok(as_tensor(&open(path, channels, side)?, channels, side))
+}
+
+/// The pixels, of which all channels stand together.
+fn open(path: &Path, channels: i64, side: i64) -> Result<Vec<u8>> {
+    let image = image::open(path).with_context(|| format!("{}: expected a PNG or JPEG", path.display()))?;
+    // One that has the size stays as it is.
+    let image = image.resize_exact(side as u32, side as u32, FilterType::Triangle);
+    Ok(if channels == 1 { image.to_luma8().into_raw() } else { image.to_rgb8().into_raw() })
+}
+
+fn as_tensor(pixels: &[u8], channels: i64, side: i64) -> Tensor {
+    Tensor::from_slice(pixels).view([-1, side, side, channels]).permute([0, 3, 1, 2]).contiguous()
+}
