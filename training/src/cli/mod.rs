@@ -221,5 +221,5 @@ fn report_on(out: &Path) -> Result<String> {
         return Ok("no run has a test yet: there is nothing to report".to_owned());
     }
     let options = report::Options { out: Some(out), ..Default::default() };
-    report::write(&found.runs, &options).context(out.display().to_string())
+    Ok(report::write(&found.runs, &options).context(out.display().to_string())?.shown())
 }

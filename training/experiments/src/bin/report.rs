@@ -52,7 +52,7 @@ fn main() -> Result<ExitCode> {
     }
     let Arguments { reference, baseline, out, .. } = &arguments;
     let options = report::Options { reference: reference.as_deref(), baseline: *baseline, out: out.as_deref() };
-    let text = report::write(&found.runs, &options)?;
+    let text = report::write(&found.runs, &options)?.shown();
     // A reader that has seen enough is no failure.
     let mut stdout = std::io::stdout();
     let shown = write!(stdout, "{text}").and_then(|()| match out {

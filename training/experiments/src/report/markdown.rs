@@ -1,4 +1,4 @@
-//! The report as Markdown, whose tables are tables on a terminal, too.
+//! The report as Markdown, whose tables are tables as text, too.
 
 use super::page::{Block, TITLE};
 use super::text::table;

@@ -1,4 +1,4 @@
-//! The report of training runs: Markdown, HTML, a figure for every experiment, and the numbers for programs.
+//! The report of training runs: for a terminal, as Markdown and HTML, a figure for every experiment, and the numbers for programs.
 
 pub mod confusion;
 mod figure;
@@ -10,6 +10,7 @@ mod reference;
 mod runs;
 mod section;
 mod statistics;
+mod terminal;
 pub mod text;
 
 use crate::files::write_atomically;
@@ -20,7 +21,9 @@ use numbers::Numbers;
 use page::{Block, Figure};
 use section::Section;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
 use std::path::Path;
+use terminal_size::{Width, terminal_size};
 
 /// What a report is to have besides the runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,8 +36,27 @@ pub struct Options<'a> {
     pub out: Option<&'a Path>,
 }
 
-/// The report as Markdown, which is written where the options say so.
-pub fn write(runs: &[Run], options: &Options) -> Result<String> {
+/// A report that has been put together.
+pub struct Report(Vec<Block>);
+
+/// The columns of a terminal that does not tell how many it has.
+const COLUMNS: usize = 80;
+/// Narrower tables are not read.
+const FEWEST_COLUMNS: usize = 40;
+
+impl Report {
+    /// For standard output: on a terminal in lines that fit, else Markdown.
+    pub fn shown(&self) -> String {
+        if !std::io::stdout().is_terminal() {
+            return markdown::page(&self.0);
+        }
+        let columns = terminal_size().map_or(COLUMNS, |(Width(columns), _)| usize::from(columns).max(FEWEST_COLUMNS));
+        terminal::page(&self.0, columns)
+    }
+}
+
+/// Puts a report together, and writes it where the options say so.
+pub fn write(runs: &[Run], options: &Options) -> Result<Report> {
     ensure!(!runs.is_empty(), "expected runs to report, got none");
     let sections = section::sections(runs, options.reference)?;
     if let Some(baseline) = options.baseline {
@@ -63,7 +85,6 @@ pub fn write(runs: &[Run], options: &Options) -> Result<String> {
         blocks.extend(page::section(section, &numbers, figure));
         experiments.push(numbers);
     }
-    let markdown = markdown::page(&blocks);
     // Nothing is written before all is known to be well.
     if let Some(out) = options.out {
         let csv = runs::csv(&sections)?;
@@ -77,12 +98,12 @@ pub fn write(runs: &[Run], options: &Options) -> Result<String> {
             ("report.csv", csv.as_slice()),
             ("report.html", html::page(&blocks).as_bytes()),
             ("report.json", json.as_slice()),
-            ("report.md", markdown.as_bytes()),
+            ("report.md", markdown::page(&blocks).as_bytes()),
         ]) {
             write_atomically(&out.join(file), contents)?;
         }
     }
-    Ok(markdown)
+    Ok(Report(blocks))
 }
 
 /// A baseline that nothing can be compared with is a mistake, and no reason to compare with another.
