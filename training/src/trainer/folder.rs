@@ -153,10 +153,10 @@ impl RunFolder {
     /// Refuses to go on under other conditions than those of the run that was stopped. A run at a constant rate may go
     /// on for longer than it was to.
     fn ensure_continues(&self, before: &Record, now: &Record) -> Result<()> {
-        // Its validation losses are those of its tests, the last step's too: they tell when to switch.
-        let switches = now.conditions.optimizer.switches();
+        // Its tests, the last step's too, tell when to switch or when to end.
+        let listens = now.conditions.optimizer.switches() || now.conditions.recipe.patience.is_some();
         let falls = |record: &Record| record.conditions.decay_at.is_some() || record.conditions.recipe.cosine;
-        let constant = !switches && !falls(before) && !falls(now);
+        let constant = !listens && !falls(before) && !falls(now);
         let may_differ = |difference: &Difference| {
             difference.name == "planned_steps"
                 && constant
@@ -171,7 +171,7 @@ impl RunFolder {
             }
         };
         compare("seed", before.seed, now.seed);
-        if switches {
+        if listens {
             compare("eval_every", before.progress.eval_every as u64, now.progress.eval_every as u64);
         }
         if differences.is_empty() {

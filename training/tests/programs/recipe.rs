@@ -46,8 +46,8 @@ fn the_best_weights_are_chosen_by_the_samples_that_are_held_out() {
 #[test]
 fn early_stopping_ends_each_run_in_its_own_time() {
     let folder = tempfile::tempdir().unwrap();
-    let options = "--eval-every 10 --lr 0.3 --validation 0.1 --patience 2 --seeds 0,1";
-    let text = stdout(&run(&mut train(folder.path(), &format!("{options} --steps 1000 --out whole"))));
+    let options = "--lr 0.3 --validation 0.1 --patience 2 --seeds 0,1";
+    let text = stdout(&run(&mut train(folder.path(), &format!("{options} --steps 1000 --eval-every 10 --out whole"))));
     // Both are at their ends, and one row.
     assert!(
         text.lines().any(|line| line.starts_with("| sgd") && line.split('|').nth(2).unwrap().trim() == "2"),
@@ -64,11 +64,20 @@ fn early_stopping_ends_each_run_in_its_own_time() {
     });
     assert!(ends[0] != ends[1] && ends[0] < 1000.0, "{ends:?}");
     // It is over, and stays so.
-    let text = stdout(&run(&mut train(folder.path(), &format!("{options} --steps 2000 --out whole --resume"))));
+    let text = stdout(&run(&mut train(
+        folder.path(),
+        &format!("{options} --steps 1000 --eval-every 10 --out whole --resume"),
+    )));
     assert_eq!(text.matches("had come to its end before").count(), 2, "{text}");
     // One that was stopped meanwhile ends where it would have.
-    run(&mut train(folder.path(), &format!("{options} --steps 20 --out parts")));
-    run(&mut train(folder.path(), &format!("{options} --steps 1000 --out parts --resume")));
+    let stopped = train(folder.path(), &format!("{options} --steps 1000 --eval-every 10 --max-time 1ms --out parts"))
+        .output()
+        .unwrap();
+    assert_eq!(stopped.status.code(), Some(3), "{}", stderr(&stopped));
+    let text =
+        run_refused(&mut train(folder.path(), &format!("{options} --steps 1000 --eval-every 5 --out parts --resume")));
+    assert!(text.contains("eval_every was 10, is 5"), "{text}");
+    run(&mut train(folder.path(), &format!("{options} --steps 1000 --eval-every 10 --out parts --resume")));
     for (seed, run) in whole.iter().enumerate() {
         assert_eq!(curve(&folder.path().join(format!("parts/sgd-seed{seed}"))), curve(run));
     }
