@@ -403,7 +403,7 @@ fn a_curve_that_is_removed_meanwhile_comes_again() {
 fn a_folder_that_is_moved_away_is_not_written_into_under_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let (out, moved) = (folder.path().join("out"), folder.path().join("moved"));
-    let mut first = train(folder.path(), "--steps 100000 --eval-every 400 --lr 0.05 --out out")
+    let mut first = train(folder.path(), "--steps 20000 --eval-every 400 --lr 0.05 --out out")
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
