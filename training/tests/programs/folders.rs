@@ -447,10 +447,9 @@ fn what_a_checkpoint_knows_is_told() {
     std::fs::remove_dir_all(svgd.join("checkpoints/step-000000030")).unwrap();
     std::fs::remove_file(svgd.join("run.json")).unwrap();
     std::fs::write(svgd.join("best.safetensors"), "of a test that is lost").unwrap();
-    train("--steps 21 --eval-every 100 --resume");
-    let rows = curve(&svgd);
-    let is_better = rows.last().unwrap()[4] < rows[..rows.len() - 1].iter().map(|row| row[4]).fold(100.0, f64::min);
-    assert_eq!(std::fs::read(svgd.join("best.safetensors")).unwrap() == best, !is_better);
+    // No step is left, and no test that might be better.
+    train("--steps 20 --eval-every 3 --resume");
+    assert!(std::fs::read(svgd.join("best.safetensors")).unwrap() == best);
     // The best weights alone are a run, too.
     for left in ["checkpoints", "run.json", "curve.csv"] {
         let path = svgd.join(left);
