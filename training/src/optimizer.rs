@@ -5,14 +5,12 @@ use crate::trainer::settings::Settings;
 use anyhow::{Context, Result};
 use experiments::experiment::Experiment;
 use experiments::optimizer::{Normalization, OptimizerKind, Rule};
-use experiments::recipe::Recipe;
+use experiments::recipe::{BETAS, MOMENTUM, Recipe};
 use std::path::Path;
 use tch::{Tensor, nn};
 use tch_svgd::optim::{self, AdaGrad, Adam, AdamW, Optim, RmsProp, Sgd};
 use tch_svgd::{BlockNormalizer, BngConfig, Normalization as OfBlocks};
 
-const MOMENTUM: f64 = 0.9;
-const BETAS: [f64; 2] = [0.9, 0.999];
 const RMSPROP_DECAY: f64 = 0.9;
 
 /// An optimizer of any rule.

@@ -58,6 +58,13 @@ impl Trained {
              checkpoint's",
             path.display()
         );
+        let parameters: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
+        ensure!(
+            parameters == record.conditions.parameters,
+            "expected data of as many classes as the run's, got {classes}: its {} has {} parameters, not {parameters}",
+            record.conditions.model,
+            record.conditions.parameters
+        );
         vs.load(&path).with_context(|| {
             let model = &record.conditions.model;
             format!("{}: expected the weights of the {model}, whole and of a program of now", path.display())

@@ -3,6 +3,11 @@
 use crate::optimizer::{OptimizerKind, Rule};
 use serde::{Deserialize, Serialize};
 
+/// Of the optimizers that have one.
+pub const MOMENTUM: f64 = 0.9;
+/// Of Adam's moving means.
+pub const BETAS: [f64; 2] = [0.9, 0.999];
+
 /// Where a run departs from its paper's recipe. The default departs nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Recipe {
@@ -10,9 +15,9 @@ pub struct Recipe {
     pub cosine: bool,
     /// Steps over which the rate rises along a straight line to what it would be.
     pub warmup: usize,
-    /// In the place of 0.9, where there is one.
+    /// In the place of [`MOMENTUM`].
     pub momentum: Option<f64>,
-    /// Of Adam's moving means, in the place of 0.9 and 0.999.
+    /// In the place of [`BETAS`].
     pub betas: Option<[f64; 2]>,
     /// The share of a label's weight that goes to all classes alike.
     pub label_smoothing: f64,
@@ -28,11 +33,11 @@ impl Recipe {
         *self == Self::default()
     }
 
-    /// What of it an optimizer makes use of.
+    /// What of it an optimizer makes use of, and is not so anyway.
     pub fn of(self, optimizer: OptimizerKind) -> Self {
         Self {
-            momentum: self.momentum.filter(|_| optimizer.rule().has_momentum()),
-            betas: self.betas.filter(|_| optimizer.rule().has_betas()),
+            momentum: self.momentum.filter(|&momentum| optimizer.rule().has_momentum() && momentum != MOMENTUM),
+            betas: self.betas.filter(|&betas| optimizer.rule().has_betas() && betas != BETAS),
             ..self
         }
     }

@@ -162,7 +162,7 @@ impl Conditions {
             recipe,
         } = self;
         let Recipe { cosine, warmup, momentum, betas, label_smoothing, clip_norm, patience } = recipe;
-        let Data { name, digest: _, samples: _, training, validation, test } = data;
+        let Data { name, digest, samples: _, training, validation, test } = data;
         let mut differences = Vec::new();
         let mut compare = |name: &'static str, before: String, now: String| {
             if before != now {
@@ -178,7 +178,10 @@ impl Conditions {
         compared!(batch_norm: now.batch_norm, loss_scale: now.loss_scale, training: now.data.training, validation: now.data.validation, test: now.data.test);
         compared!(cosine: now.recipe.cosine, warmup: now.recipe.warmup, momentum: now.recipe.momentum, betas: now.recipe.betas);
         compared!(label_smoothing: now.recipe.label_smoothing, clip_norm: now.recipe.clip_norm, patience: now.recipe.patience);
-        compare("data", name.clone(), now.data.name.clone());
+        // The same in a folder of another name are the same.
+        if digest.is_none() || *digest != now.data.digest {
+            compare("data", name.clone(), now.data.name.clone());
+        }
         differences
     }
 

@@ -94,6 +94,13 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
+fn an_error_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = run_refused(report(folder.path(), &["nowhere"]).env("RUST_BACKTRACE", "1"));
+    assert!(text.starts_with("error: nowhere") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
 fn seeds_are_averaged_as_by_hand() {
     let folder = tempfile::tempdir().unwrap();
     write_seeds(folder.path());
@@ -249,7 +256,8 @@ fn the_baseline_may_be_another() {
     assert!(stderr(&output).contains("expected one of sgd, momentum, "), "{}", stderr(&output));
     let text = run_refused(&mut report(folder.path(), &[".", "--baseline", "adagrad", "--out", "out"]));
     assert!(
-        text.contains("expected a baseline") && text.contains("[sgd, momentum, rmsprop, adam, svgd], got adagrad"),
+        text.contains("expected a baseline")
+            && text.contains("are here sgd, momentum, rmsprop, adam, svgd, got adagrad"),
         "{text}"
     );
     assert!(!folder.path().join("out").exists());

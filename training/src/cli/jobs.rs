@@ -3,16 +3,20 @@
 use super::{Outcome, Part, config};
 use crate::screen::{say, warn};
 use crate::trainer::Wishes;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use experiments::record::{DIVERGED, Record};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpid, kill_process};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
+
+const INTERRUPTED: i32 = super::signals::INTERRUPTED as i32;
+const OUT_OF_TIME: i32 = super::OUT_OF_TIME as i32;
 
 /// Between looks at the processes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -26,11 +30,15 @@ impl Part {
 struct Running {
     part: Part,
     child: Child,
+    /// It has said something: it listens to signals.
+    listens: Arc<AtomicBool>,
     lines: JoinHandle<()>,
 }
 
 /// Trains them, so many at once. `more` are words of the command line besides those of this process.
 pub fn train_all(parts: Vec<Part>, at_once: usize, more: &[String], wishes: &Wishes) -> Result<Outcome> {
+    let odd = std::env::args_os().find(|word| word.to_str().is_none());
+    ensure!(odd.is_none(), "--jobs: expected options in UTF-8, got {:?}", odd.unwrap_or_default());
     let mut outcome = Outcome::default();
     let mut waiting: VecDeque<Part> = parts.into();
     let mut running: Vec<Running> = Vec::new();
@@ -44,7 +52,7 @@ pub fn train_all(parts: Vec<Part>, at_once: usize, more: &[String], wishes: &Wis
             && let Some(part) = waiting.pop_front()
         {
             match start(&part, more) {
-                Ok((child, lines)) => running.push(Running { part, child, lines }),
+                Ok((child, listens, lines)) => running.push(Running { part, child, listens, lines }),
                 Err(error) => {
                     warn(&format!("{}: {error:#}", part.name()));
                     outcome.failed.push(part.name());
@@ -52,11 +60,12 @@ pub fn train_all(parts: Vec<Part>, at_once: usize, more: &[String], wishes: &Wis
             }
         }
         if stop && !told {
-            tell(&running, Signal::TERM);
+            tell(running.iter(), Signal::TERM);
             told = true;
         }
         if wishes.checkpoint.swap(false, Ordering::Relaxed) {
-            tell(&running, Signal::USR1);
+            // One that begins has nothing to write yet, and would end of it.
+            tell(running.iter().filter(|running| running.listens.load(Ordering::Relaxed)), Signal::USR1);
         }
         let mut index = 0;
         while index < running.len() {
@@ -65,7 +74,7 @@ pub fn train_all(parts: Vec<Part>, at_once: usize, more: &[String], wishes: &Wis
                 Some(status) => {
                     let Running { part, lines, .. } = running.remove(index);
                     let _ = lines.join();
-                    ended(&mut outcome, &part, status.code());
+                    ended(&mut outcome, &part, status.code(), stop);
                 }
             }
         }
@@ -74,38 +83,57 @@ pub fn train_all(parts: Vec<Part>, at_once: usize, more: &[String], wishes: &Wis
     Ok(outcome)
 }
 
-fn tell(running: &[Running], signal: Signal) {
+fn tell<'a>(running: impl Iterator<Item = &'a Running>, signal: Signal) {
     for Running { child, .. } in running {
         // One that has just ended does not hear it.
         let _ = kill_process(Pid::from_child(child), signal);
     }
 }
 
-fn start(part: &Part, more: &[String]) -> Result<(Child, JoinHandle<()>)> {
+fn start(part: &Part, more: &[String]) -> Result<(Child, Arc<AtomicBool>, JoinHandle<()>)> {
     let options = config::of_run(config::given(), part.optimizer, part.seed);
-    let mut command = Command::new(std::env::current_exe().context("the program's own path")?);
-    command.args(config::words(&options)?).arg("--part").args(more).stdin(Stdio::null()).stdout(Stdio::piped());
-    // Of a group of its own: the terminal's signals come from here, once.
-    let mut child = command.process_group(0).spawn().context("cannot be started")?;
+    let mut command = Command::new(program()?);
+    command.arg(format!("--part={}", getpid().as_raw_nonzero()));
+    command.args(config::words(&options)?).args(more).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot be started")?;
     let stdout = child.stdout.take().context("its lines")?;
-    let lines =
-        std::thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| say(&line)));
-    Ok((child, lines))
+    let listens = Arc::new(AtomicBool::new(false));
+    let told = listens.clone();
+    let lines = std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            told.store(true, Ordering::Relaxed);
+            say(&line);
+        }
+    });
+    Ok((child, listens, lines))
+}
+
+/// The program that this process runs, even where its file has another content by now.
+fn program() -> Result<PathBuf> {
+    match cfg!(target_os = "linux") {
+        true => Ok("/proc/self/exe".into()),
+        false => std::env::current_exe().context("the program's own path"),
+    }
 }
 
 /// In a process that trains a part: when the one that has started it is killed, it stops with a checkpoint.
-pub fn end_with_parent() -> Result<()> {
+pub fn end_with(parent: i32) -> Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    // It may have been killed before.
+    let is_there = rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get() == parent);
+    ensure!(is_there, "the program that has started this one is gone");
     Ok(())
 }
 
-fn ended(outcome: &mut Outcome, part: &Part, code: Option<i32>) {
+fn ended(outcome: &mut Outcome, part: &Part, code: Option<i32>, stop: bool) {
     let name = part.name();
     match code {
         Some(0) => {}
-        Some(code) if code == i32::from(super::OUT_OF_TIME) => outcome.stopped.push(name),
-        Some(code) if code == i32::from(super::signals::INTERRUPTED) => {}
+        Some(OUT_OF_TIME) => outcome.stopped.push(name),
+        // As this process was, which says so, or by somebody who knew its number.
+        None | Some(INTERRUPTED) if stop => {}
+        Some(INTERRUPTED) => outcome.failed.push(format!("{name} (interrupted)")),
         _ => {
             let note = Record::load(&part.folder).ok().and_then(|record| record.progress.note);
             outcome.failed.push(match note.filter(|note| note.starts_with(DIVERGED)) {

@@ -63,8 +63,9 @@ impl WithModel for Program<'_> {
 
     fn with<M: Model>(self) -> Result<ExitCode> {
         let Program { experiment, options } = self;
-        if let Some(path) = &options.config {
-            config::ensure_of(path, experiment.name)?;
+        let again = options.config.as_deref().map(config::record).transpose()?.flatten();
+        if let Some(record) = &again {
+            config::ensure_of(record, experiment)?;
         }
         let settings = options.settings(experiment)?;
         let device = options.device()?;
@@ -79,24 +80,28 @@ impl WithModel for Program<'_> {
                 parts.push(Part { optimizer, seed, folder });
             }
         }
-        if options.part {
-            jobs::end_with_parent()?;
+        if let Some(parent) = options.part {
+            jobs::end_with(parent)?;
         }
         let wishes = signals::wishes()?;
-        tch::set_num_threads(threads::choose::<M>(options.threads));
+        let at_once = parts.len().min(options.jobs.get().into());
+        let threads = threads::choose::<M>(options.threads, at_once);
+        tch::set_num_threads(threads);
         let data = data::load(&options.data, experiment.benchmark)?.hold_out(settings.validation(experiment))?;
-        if !options.part {
+        if let Some(record) = &again {
+            config::ensure_same_data(record, &data)?;
+        }
+        if options.part.is_none() {
             say(&format!("{} on {}", M::NAME, data.describe()));
         }
         let began = Instant::now();
-        let at_once = usize::from(options.jobs.get());
-        let mut outcome = if at_once > 1 && parts.len() > 1 {
+        let mut outcome = if at_once > 1 {
             drop(data);
-            signals::listen(&wishes)?;
-            jobs::train_all(parts, at_once, &options.of_a_part(at_once), &wishes)?
+            signals::listen(&wishes, true)?;
+            jobs::train_all(parts, at_once, &options.of_a_part(threads), &wishes)?
         } else {
             let data = data.to_device(device);
-            signals::listen(&wishes)?;
+            signals::listen(&wishes, options.part.is_none())?;
             let (settings, data, wishes) = (&settings, &data, &*wishes);
             let jobs = parts.into_iter().map(|Part { optimizer, seed, folder }| Job {
                 experiment,
@@ -110,7 +115,7 @@ impl WithModel for Program<'_> {
             });
             train_all::<M>(jobs, &options.log)
         };
-        if !options.part {
+        if options.part.is_none() {
             outcome.report(&out);
             say(&format!("runs: {}; {} in all", out.display(), duration(began.elapsed())));
             outcome.tell();

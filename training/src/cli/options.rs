@@ -241,9 +241,9 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value = "1", value_parser = threads, allow_negative_numbers = true)]
     pub jobs: NonZeroU16,
 
-    /// One of the processes of --jobs.
+    /// One of the processes of --jobs, and the number of the one that has started it.
     #[arg(long, hide = true)]
-    pub part: bool,
+    pub part: Option<i32>,
 
     /// Folder for the runs, each in OPTIMIZER-seedN, and for the report on all runs in it [default: runs/EXPERIMENT].
     #[arg(long, value_name = "DIR")]
@@ -333,15 +333,12 @@ impl Options {
         })
     }
 
-    /// What each of so many processes is told besides.
-    pub fn of_a_part(&self, at_once: usize) -> Vec<String> {
+    /// What each of several processes is told besides.
+    pub fn of_a_part(&self, threads: i32) -> Vec<String> {
         let mut words = Vec::new();
         words.extend(self.resume.then(|| "--resume".to_owned()));
         words.extend(self.overwrite.then(|| "--overwrite".to_owned()));
-        if self.threads.is_none() {
-            // The cores are shared.
-            words.push(format!("--threads={}", (of_machine::available() / at_once).max(1)));
-        }
+        words.extend(self.threads.is_none().then(|| format!("--threads={threads}")));
         words
     }
 

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 #[cfg(unix)]
 const MEANT: Duration = Duration::from_millis(500);
 
+#[cfg(unix)]
+const STOPPING: &str = "stopping after this step, a checkpoint and one more test (press Ctrl-C again to stop at once)";
+
 /// What a program ends with that was interrupted.
 pub const INTERRUPTED: u8 = 130;
 
@@ -25,9 +28,9 @@ pub fn wishes() -> Result<Arc<Wishes>> {
 }
 
 /// Wishes to stop, which SIGINT, SIGTERM and SIGHUP make, once there is something to be lost. One that came in ignored, as
-/// SIGHUP does by `nohup`, stays so.
+/// SIGHUP does by `nohup`, stays so. One that `tells` says that it has heard.
 #[cfg(unix)]
-pub fn listen(wishes: &Arc<Wishes>) -> Result<()> {
+pub fn listen(wishes: &Arc<Wishes>, tells: bool) -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let ignored = ignored();
     let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
@@ -44,7 +47,9 @@ pub fn listen(wishes: &Arc<Wishes>) -> Result<()> {
             } else {
                 first = Some(Instant::now());
                 told.stop.store(true, Ordering::Relaxed);
-                warn("stopping after this step, a checkpoint and one more test (press Ctrl-C again to stop at once)");
+                if tells {
+                    warn(STOPPING);
+                }
             }
         }
     })?;
@@ -60,6 +65,6 @@ fn ignored() -> u64 {
 }
 
 #[cfg(not(unix))]
-pub fn listen(_wishes: &Arc<Wishes>) -> Result<()> {
+pub fn listen(_wishes: &Arc<Wishes>, _tells: bool) -> Result<()> {
     Ok(())
 }

@@ -4,12 +4,13 @@ use crate::models::Model;
 use std::num::NonZeroU16;
 
 /// The threads that were asked for, or as many as serve the model: one where its steps are too short to share, else those of
-/// the machine less one for the batches, where it has more than two.
-pub fn choose<M: Model>(wanted: Option<NonZeroU16>) -> i32 {
+/// the machine less one for the batches, where it has more than two; or the share of one of several runs at once.
+pub fn choose<M: Model>(wanted: Option<NonZeroU16>, at_once: usize) -> i32 {
     let available = available();
     match wanted {
         Some(wanted) => i32::from(wanted.get()),
         None if M::SHORT_STEPS => 1,
+        None if at_once > 1 => (available / at_once).max(1) as i32,
         None if available > 2 => available as i32 - 1,
         None => available as i32,
     }

@@ -1,8 +1,9 @@
 //! Images of one's own: `train/CLASS/*.png` and `test/CLASS/*.png`, or JPEG, as torchvision's ImageFolder has them.
 
 use super::{Augmentation, Dataset, Inputs, Split};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use experiments::benchmark::Benchmark;
+use image::ImageReader;
 use image::imageops::FilterType;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -13,25 +14,20 @@ use tch::Tensor;
 /// What the folder of the test images may be called, in this order.
 const TEST: [&str; 2] = ["test", "val"];
 
-/// The folders of training and of test images, where there are both.
-fn splits(folder: &Path) -> Option<[PathBuf; 2]> {
-    let train = folder.join("train");
-    let test = TEST.iter().map(|name| folder.join(name)).find(|folder| folder.is_dir())?;
-    train.is_dir().then_some([train, test])
-}
-
-/// Whether a folder is one of images.
+/// Whether a folder is one of images: those of data sets have no such folder in them.
 pub fn is_one(folder: &Path) -> bool {
-    splits(folder).is_some()
+    folder.join("train").is_dir()
 }
 
 /// Reads a folder of images in the place of a data set: each is scaled to the size of that, and made grey where that is. Classes
 /// are the names of the folders in train/, in the order of the alphabet.
 pub fn read(folder: &Path, stand_for: Benchmark) -> Result<Dataset> {
-    let [channels, side] = stand_for
+    let shape = stand_for
         .image_shape()
         .with_context(|| format!("expected the text of {}, got a folder of images", stand_for.name()))?;
-    let [train, test] = splits(folder).context("expected the folders train and test")?;
+    let train = folder.join("train");
+    let test = TEST.iter().map(|name| folder.join(name)).find(|folder| folder.is_dir());
+    let test = test.with_context(|| format!("expected {} beside train, with the test images", TEST.join(" or ")))?;
     let classes = class_folders(&train)?;
     ensure!(
         classes.len() > 1,
@@ -47,12 +43,12 @@ pub fn read(folder: &Path, stand_for: Benchmark) -> Result<Dataset> {
             train.display()
         );
     }
-    let read = |folder: &Path| read_split(folder, &classes, channels, side);
+    let read = |folder: &Path, is_whole| read_split(folder, is_whole, &classes, shape);
     let crops = stand_for != Benchmark::Mnist;
     let inputs = Inputs::Images(Augmentation { crops, flips: stand_for.may_be_mirrored() });
     let name = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let data = Dataset::new(&name, classes.len() as i64, inputs, read(&train)?, read(&test)?);
+    let data = Dataset::new(&name, classes.len() as i64, inputs, read(&train, true)?, read(&test, false)?);
     Ok(Dataset { class_names: classes, ..data })
 }
 
@@ -81,12 +77,15 @@ fn class_folders(split: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn read_split(split: &Path, classes: &[String], channels: i64, side: i64) -> Result<Split> {
+/// One that is `is_whole` has images of every class.
+fn read_split(split: &Path, is_whole: bool, classes: &[String], [channels, side]: [i64; 2]) -> Result<Split> {
     let mut files: Vec<(PathBuf, i64)> = Vec::new();
     for (class, label) in classes.iter().zip(0..) {
         let folder = split.join(class);
-        if folder.is_dir() {
-            files.extend(names(&folder)?.into_iter().map(|name| (folder.join(name), label)));
+        if is_whole || folder.is_dir() {
+            let names = names(&folder)?;
+            ensure!(!names.is_empty() || !is_whole, "{}: expected images, found none", folder.display());
+            files.extend(names.into_iter().map(|name| (folder.join(name), label)));
         }
     }
     ensure!(!files.is_empty(), "{}: expected images, found none", split.display());
@@ -115,7 +114,12 @@ pub fn read_one(path: &Path, channels: i64, side: i64) -> Result<Tensor> {
 
 /// The pixels, of which all channels stand together.
 fn open(path: &Path, channels: i64, side: i64) -> Result<Vec<u8>> {
-    let image = image::open(path).with_context(|| format!("{}: expected a PNG or JPEG", path.display()))?;
+    // By what is in it: its name may say something else.
+    let decoded = || ImageReader::open(path)?.with_guessed_format()?.decode();
+    let image = decoded().map_err(|error| {
+        let error = error.to_string().replace('\n', " ");
+        anyhow!("{}: expected a PNG or JPEG: {error}", path.display())
+    })?;
     // One that has the size stays as it is.
     let image = image.resize_exact(side as u32, side as u32, FilterType::Triangle);
     Ok(if channels == 1 { image.to_luma8().into_raw() } else { image.to_rgb8().into_raw() })

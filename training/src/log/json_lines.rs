@@ -5,7 +5,7 @@ use crate::trainer::observer::{Begun, Tested};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::SystemTime;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -18,7 +18,11 @@ pub struct JsonLines(File);
 impl Writer for JsonLines {
     fn open(run: &Begun) -> Result<Self> {
         let path = run.folder.join(FILE);
-        Ok(Self(named(File::options().append(true).create(true).open(&path), &path)?))
+        let mut file = named(File::options().read(true).append(true).create(true).open(&path), &path)?;
+        if !named(ends_with_a_line(&mut file), &path)? {
+            named(file.write_all(b"\n"), &path)?;
+        }
+        Ok(Self(file))
     }
 
     fn write(&mut self, event: &Event, at: SystemTime) -> Result<()> {
@@ -27,6 +31,17 @@ impl Writer for JsonLines {
         // In one piece: a reader sees whole lines, and so does who comes after a kill.
         Ok(self.0.write_all(format!("{object}\n").as_bytes())?)
     }
+}
+
+/// Whether nothing is left of a line that was cut off, as by a full disk.
+fn ends_with_a_line(file: &mut File) -> std::io::Result<bool> {
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }
 
 fn object(event: &Event) -> Result<Value> {

@@ -27,10 +27,16 @@ pub fn origin(data_folder: Option<&Path>, options: Options) -> Origin {
         host: host.map(|name| name.trim().to_owned()),
         started: OffsetDateTime::now_utc().format(&Rfc3339).ok(),
         options,
-        command: Some(std::env::args().collect::<Vec<_>>().join(" ")),
+        command: Some(command()),
         commit: option_env!("TRAINING_COMMIT").map(str::to_owned),
         data_folder: data_folder.map(|folder| folder.display().to_string()),
     }
+}
+
+/// The command line, as the user would give it for this run alone.
+fn command() -> String {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    words.filter(|word| !word.starts_with("--part=")).collect::<Vec<_>>().join(" ")
 }
 
 /// The most memory that the process has had, in bytes.

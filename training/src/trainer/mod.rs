@@ -182,6 +182,12 @@ impl<'a, M: Model> Training<'a, M> {
         let batches = Batches::new(data, batch_size, job.seed);
         let per_epoch = batches.per_epoch();
         let schedule = Schedule::new(experiment, job.optimizer, settings, per_epoch);
+        ensure!(
+            schedule.warmup < schedule.steps,
+            "--warmup {}: expected fewer steps than the {} of the run; give fewer, or train for longer",
+            schedule.warmup,
+            schedule.steps
+        );
         let mut stepper = Stepper::<M>::new(experiment, job.optimizer, job.seed, settings, data, job.device)?;
         let mut record = job.record(&batches, &schedule, &stepper)?;
 

@@ -46,6 +46,10 @@ fn a_folder_of_images_trains_and_its_classes_have_names() {
     let three = folder.path().join("my<digits>/val/three").read_dir().unwrap().next().unwrap().unwrap().path();
     let text = stdout(&run(&mut training("predict", folder.path(), &["out/svgd-seed0", three.to_str().unwrap()])));
     assert!(text.contains(".png: three "), "{text}");
+    // Data with other classes are told in a sentence.
+    let text = run_refused(&mut training("evaluate", folder.path(), &words("out/svgd-seed0 --data digits")));
+    assert!(text.contains("expected data of as many classes as the run's, got 10"), "{text}");
+    assert!(!text.contains("frame #"), "{text}");
 }
 
 /// The same files are the same data, held out are images of all classes, and an image is what it was.
@@ -64,6 +68,9 @@ fn images_are_read_in_one_order_that_mixes_the_classes() {
     image::GrayImage::from_raw(28, 28, pixels.clone()).unwrap().save(&path).unwrap();
     let image = training::data::images::read_one(&path, 1, 28).unwrap();
     assert_eq!(image, tch::Tensor::from_slice(&pixels).view([1, 1, 28, 28]));
+    // Whatever its name says.
+    std::fs::rename(&path, path.with_extension("jpg")).unwrap();
+    assert_eq!(training::data::images::read_one(&path.with_extension("jpg"), 1, 28).unwrap(), image);
 }
 
 #[test]
@@ -76,6 +83,12 @@ fn folders_that_are_none_of_images_are_told() {
     };
     refused("bng_sentences", "expected the text of Rotten Tomatoes, got a folder of images");
     let part = |path: &str| folder.path().join(path);
+    std::fs::rename(part("val"), part("validation")).unwrap();
+    refused("mlp_mnist", "expected test or val beside train, with the test images");
+    std::fs::rename(part("validation"), part("val")).unwrap();
+    std::fs::create_dir(part("train/ten")).unwrap();
+    refused("mlp_mnist", "train/ten: expected images, found none");
+    std::fs::remove_dir(part("train/ten")).unwrap();
     std::fs::write(part("train/one/notes.txt"), "of the dentist").unwrap();
     refused("mlp_mnist", "notes.txt: expected a PNG or JPEG");
     std::fs::remove_file(part("train/one/notes.txt")).unwrap();

@@ -34,6 +34,17 @@ fn note(folder: &Path, seed: u64) -> String {
     record(&folder.join(format!("out/sgd-seed{seed}")))["progress"]["note"].as_str().unwrap_or_default().to_owned()
 }
 
+/// The processes of a program.
+#[cfg(target_os = "linux")]
+fn parts(parent: u32) -> Vec<u32> {
+    let is_part = |pid: &u32| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.split(|&byte| byte == 0).any(|word| word == format!("--part={parent}").as_bytes())
+    };
+    let names = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok()).filter(is_part).collect()
+}
+
 #[test]
 fn runs_side_by_side_are_those_one_after_another() {
     let folder = tempfile::tempdir().unwrap();
@@ -66,6 +77,55 @@ fn an_interrupt_reaches_all_of_them() {
     for seed in [0, 1] {
         assert!(note(folder.path(), seed).starts_with("interrupted at step"));
         assert!(folder.path().join(format!("out/sgd-seed{seed}/checkpoints")).read_dir().unwrap().count() > 0);
+    }
+}
+
+/// One that somebody else has stopped is not at its end.
+#[cfg(target_os = "linux")]
+#[test]
+fn one_that_is_interrupted_alone_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command =
+        train(folder.path(), "--optimizer sgd --seeds 0,1 --steps 1000000 --eval-every 50 --jobs 2 --out out");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let curve = |seed: u64| folder.path().join(format!("out/sgd-seed{seed}/curve.csv"));
+    let has_tests = |seed| std::fs::read_to_string(curve(seed)).is_ok_and(|text| text.lines().count() > 1);
+    wait_until("two runs at work", || has_tests(0) && has_tests(1));
+    for part in parts(child.id()) {
+        run(Command::new("kill").args(["-TERM", &part.to_string()]));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    for seed in [0, 1] {
+        assert!(stderr(&output).contains(&format!("sgd-seed{seed} (interrupted)")), "{}", stderr(&output));
+    }
+}
+
+/// Whatever one does to a program whose runs are just beginning.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_first_moments_of_a_run_are_safe_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |steps: u64, out: &str| {
+        let arguments = format!("--optimizer sgd --seeds 0,1 --steps {steps} --eval-every 50 --jobs 2 --out {out}");
+        let child = train(folder.path(), &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_until("a first process", || !parts(child.id()).is_empty());
+        child
+    };
+    // A wish for a checkpoint ends none that does not listen yet.
+    let mut child = start(50, "wished");
+    while child.try_wait().unwrap().is_none() {
+        let _ = Command::new("kill").args(["-USR1", &child.id().to_string()]).output();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    // Killed, it leaves nobody behind.
+    for attempt in 0..3 {
+        let mut child = start(1_000_000, &format!("killed{attempt}"));
+        std::thread::sleep(Duration::from_millis(100 * attempt));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        wait_until("they end", || parts(child.id()).is_empty());
     }
 }
 

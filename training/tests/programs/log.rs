@@ -33,6 +33,12 @@ fn json_lines_tell_what_the_curve_does() {
         }
         assert_eq!(test["rate"], 0.1);
     }
+    // A line that was cut off spoils no other.
+    std::fs::write(sgd.join("log.jsonl"), &text[..text.len() - 20]).unwrap();
+    run(&mut train(folder.path(), "--steps 40 --checkpoint-every 10 --log jsonl --resume --out out"));
+    let cut = read(sgd.join("log.jsonl"));
+    let broken = cut.lines().filter(|line| serde_json::from_str::<Value>(line).is_err()).count();
+    assert_eq!((broken, cut.lines().count()), (1, text.lines().count() + 5), "{cut}");
     let times: Vec<&str> = events.iter().map(|event| event["time"].as_str().unwrap()).collect();
     assert!(times.is_sorted() && times[0].ends_with('Z'), "{times:?}");
 }

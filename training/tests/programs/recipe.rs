@@ -107,6 +107,12 @@ fn another_recipe_is_told_in_the_table() {
     for name in ["warm_", "smooth_", "clipped_"] {
         assert_ne!(plain, curve(&folder_of(name)), "{name}");
     }
+    // What is so anyway is no condition.
+    run(&mut mlp(folder.path(), &words(&format!("--data digits --optimizer adam {options}"))));
+    let given = format!("--data digits --optimizer adam --betas 0.9,0.999 --resume {options}");
+    assert!(stdout(&run(&mut mlp(folder.path(), &words(&given)))).contains("had come to its end before"));
+    let text = run_refused(&mut train(folder.path(), "--warmup 40 --name late --steps 40 --out out"));
+    assert!(text.contains("--warmup 40: expected fewer steps than the 40 of the run"), "{text}");
     // Of the optimizers that have none nothing is said, and their runs are gone on with.
     let text = stdout(&run(&mut mlp(
         folder.path(),

@@ -40,8 +40,14 @@ struct Arguments {
     strict: bool,
 }
 
-fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    report(&Arguments::parse()).unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn report(arguments: &Arguments) -> Result<ExitCode> {
     let found = load_all(&arguments.runs)?;
     for reason in &found.left_out {
         let _ = writeln!(std::io::stderr(), "left out: {reason}");
@@ -50,7 +56,7 @@ fn main() -> Result<ExitCode> {
     if arguments.strict && left_out > 0 {
         bail!("--strict: {left_out} runs would be left out");
     }
-    let Arguments { reference, baseline, out, .. } = &arguments;
+    let Arguments { reference, baseline, out, .. } = arguments;
     let options = report::Options { reference: reference.as_deref(), baseline: *baseline, out: out.as_deref() };
     let text = report::write(&found.runs, &options)?.shown();
     // A reader that has seen enough is no failure.

@@ -112,7 +112,7 @@ fn ensure_runs_of(baseline: OptimizerKind, sections: &[Section]) -> Result<()> {
     let optimizers: BTreeSet<OptimizerKind> = whole.map(|row| row.optimizer).collect();
     ensure!(
         optimizers.contains(&baseline),
-        "expected a baseline with runs that came to their ends, of which there are here [{}], got {}",
+        "expected a baseline with runs that came to their ends, which are here {}, got {}",
         optimizers.iter().map(|optimizer| optimizer.name()).collect::<Vec<_>>().join(", "),
         baseline.name()
     );

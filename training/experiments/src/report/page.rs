@@ -235,7 +235,7 @@ fn meaning(numbers: &Numbers) -> String {
         if numbers.tests() > 1 {
             text += &format!(" p, Holm: adjusted for the {} tests of the table.", numbers.tests());
         }
-        text += " A dash: of fewer than three seeds or pairs, or of differences that are all the same.";
+        text += " A dash: of fewer than three seeds or pairs; t and p also of differences that are all the same.";
     }
     text
 }

@@ -208,7 +208,10 @@ fn clipping(record: &Record) -> String {
 }
 
 fn early_stopping(record: &Record) -> String {
-    let told = |tests| format!("early stopping after {tests} tests without a better one");
+    let told = |tests| match tests {
+        1 => "early stopping after a test that is no better".to_owned(),
+        tests => format!("early stopping after {tests} tests without a better one"),
+    };
     record.conditions.recipe.patience.map(told).unwrap_or_default()
 }
 

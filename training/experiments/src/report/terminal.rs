@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn no_line_is_wider_than_the_terminal_and_nothing_is_left_out() {
-        let header = ["optimizer", "seeds", "final test error, %", "authors' log, final and best % (of the whole schedule)"];
+        let header =
+            ["optimizer", "seeds", "final test error, %", "authors' log, final and best % (of the whole schedule)"];
         let header = header.map(str::to_owned).to_vec();
         let row = ["svgd-per-example, labels smoothed by 0.1, clipped at 0.5", "12", "13.00 ± 3.61", "8.62, 8.60"];
         let row = row.map(str::to_owned).to_vec();
