@@ -263,7 +263,7 @@ fn the_baseline_may_be_another() {
     assert!(!folder.path().join("out").exists());
     // One that came to no end is none, and in a section without it the first is compared with.
     let text = run_refused(&mut report(folder.path(), &["svgd-seed2", "sgd-seed0", "--baseline", "svgd"]));
-    assert!(text.contains("here [sgd], got svgd"), "{text}");
+    assert!(text.contains("here sgd, got svgd"), "{text}");
     let mnist = json!({
         "experiment": "mlp_mnist", "model": "MLP", "data": "MNIST", "batch_size": 32, "rates": [0.01, 0.005, 0.001]
     });
