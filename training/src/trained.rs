@@ -1,7 +1,7 @@
 //! Models that were trained: their weights, and what they say of samples.
 
 use crate::catalogue::{WithModel, with_model_of};
-use crate::data::{Dataset, Split};
+use crate::data::{Dataset, Inputs, MOST_NAMED, Split};
 use crate::models::Model;
 use crate::trainer::newest_checkpoint;
 use anyhow::{Context, Result, ensure};
@@ -74,8 +74,8 @@ impl Trained {
 
     /// The logits of samples as the data set has them, `[n, classes]` or `[n, length, classes]`; batch norm by its moving
     /// means.
-    pub fn logits(&self, data: &Dataset, samples: &Tensor) -> Tensor {
-        let inputs = data.inputs.present(&samples.to_device(self.vs.device()));
+    pub fn logits(&self, inputs: Inputs, samples: &Tensor) -> Tensor {
+        let inputs = inputs.present(&samples.to_device(self.vs.device()));
         tch::no_grad(|| self.model.forward_t(&inputs, false))
     }
 
@@ -84,11 +84,11 @@ impl Trained {
         let classes = data.classes;
         // Of ten thousand words it would be a hundred million numbers, which nobody reads.
         let mut counts =
-            (classes <= MOST_CLASSES).then(|| Tensor::zeros([classes * classes], (Kind::Int64, Device::Cpu)));
+            (classes <= MOST_NAMED).then(|| Tensor::zeros([classes * classes], (Kind::Int64, Device::Cpu)));
         let (mut loss, mut answers, mut wrong) = (0.0, 0, 0);
         let batches = split.len().div_ceil(self.experiment.test_batch) as i64;
         for (samples, labels) in split.inputs.chunk(batches, 0).iter().zip(split.labels.chunk(batches, 0)) {
-            let logits = self.logits(data, samples).to_kind(Kind::Float).flatten(0, -2).to_device(Device::Cpu);
+            let logits = self.logits(data.inputs, samples).to_kind(Kind::Float).flatten(0, -2).to_device(Device::Cpu);
             let labels = labels.flatten(0, -1).to_device(Device::Cpu);
             loss += logits.cross_entropy_for_logits(&labels).double_value(&[]) * labels.numel() as f64;
             answers += labels.numel();
@@ -103,9 +103,6 @@ impl Trained {
         Evaluation { loss: loss / answers as f64, answers, error, counts }
     }
 }
-
-/// The most classes whose answers are told one from another.
-const MOST_CLASSES: i64 = 1_000;
 
 /// The answers of a model.
 #[derive(Debug)]

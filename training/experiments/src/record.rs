@@ -72,6 +72,9 @@ pub struct Data {
     /// Training samples that were held out.
     pub validation: usize,
     pub test: usize,
+    /// The names of its classes, which other names would change nothing for. Records of before have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
 }
 
 /// What the last bits of the weights depend on, and the times.
@@ -162,7 +165,7 @@ impl Conditions {
             recipe,
         } = self;
         let Recipe { cosine, warmup, momentum, betas, label_smoothing, clip_norm, patience } = recipe;
-        let Data { name, digest, samples: _, training, validation, test } = data;
+        let Data { name, digest, samples: _, training, validation, test, classes: _ } = data;
         let mut differences = Vec::new();
         let mut compare = |name: &'static str, before: String, now: String| {
             if before != now {
@@ -185,9 +188,9 @@ impl Conditions {
         differences
     }
 
-    /// A name for them: the digest of all but that of the data, which their name tells.
+    /// A name for them: the digest of all but what the name of the data tells.
     pub fn id(&self) -> String {
-        let data = Data { digest: None, ..self.data.clone() };
+        let data = Data { digest: None, classes: Vec::new(), ..self.data.clone() };
         let text = serde_json::to_vec(&Conditions { data, ..self.clone() }).expect("conditions are JSON");
         crate::files::hexadecimal(&Md5::digest(text)[..6])
     }
@@ -329,6 +332,7 @@ impl Format1 {
                 training: self.training_images,
                 validation: self.validation_images,
                 test: self.test_images,
+                classes: Vec::new(),
             },
             optimizer: self.optimizer,
             batch_size: self.batch_size,

@@ -2,13 +2,14 @@
 //!
 //!     cargo run --release --bin predict -- runs/resnet20_cifar10/svgd-seed0 photo.jpg
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
+use experiments::record::Record;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::{Device, Kind};
 use training::cli::options::{WeightsChoice, data_of};
-use training::data::{Inputs, images};
+use training::data::{Augmentation, Inputs, images};
 use training::screen::{say, warn};
 use training::trained::Trained;
 
@@ -26,7 +27,7 @@ struct Arguments {
     #[arg(required = true)]
     images: Vec<PathBuf>,
 
-    /// A folder with the data [default: that of the run].
+    /// A folder with the data whose classes these are [default: the run tells].
     #[arg(long, value_name = "DIR|digits|auto")]
     data: Option<training::data::DataSource>,
 
@@ -47,15 +48,20 @@ fn main() -> ExitCode {
 }
 
 fn predict(arguments: &Arguments) -> Result<ExitCode> {
-    let data = data_of(&arguments.run, arguments.data.as_ref())?;
-    ensure!(
-        matches!(data.inputs, Inputs::Images(_)),
-        "{}: expected a run on images, got one on {}",
-        arguments.run.display(),
-        data.inputs.samples()
-    );
-    let [_, channels, _, side] = data.test.inputs.size()[..] else { bail!("images have four dimensions") };
-    let trained = Trained::load(&arguments.run, arguments.weights.into(), data.classes, Device::cuda_if_available())?;
+    let record = Record::load(&arguments.run)?;
+    let benchmark = record.experiment()?.benchmark;
+    let [channels, side] = benchmark.image_shape().with_context(|| {
+        let samples = &record.conditions.data.samples;
+        format!("{}: expected a run on images, got one on {samples}", arguments.run.display())
+    })?;
+    let names = match (&arguments.data, record.conditions.data.classes) {
+        (None, names) if !names.is_empty() => names,
+        // A run of before, or other names.
+        (source, _) => data_of(&arguments.run, source.as_ref())?.class_names(benchmark),
+    };
+    let inputs = Inputs::Images(Augmentation { crops: false, flips: false });
+    let trained =
+        Trained::load(&arguments.run, arguments.weights.into(), names.len() as i64, Device::cuda_if_available())?;
     let mut status = ExitCode::SUCCESS;
     for path in &arguments.images {
         let image = match images::read_one(path, channels, side) {
@@ -66,9 +72,9 @@ fn predict(arguments: &Arguments) -> Result<ExitCode> {
                 continue;
             }
         };
-        let shares = trained.logits(&data, &image).softmax(-1, Kind::Float).get(0);
-        let (shares, classes) = shares.topk(arguments.top.clamp(1, data.classes), 0, true, true);
-        let name = |at: i64| data.class_name(trained.experiment.benchmark, classes.int64_value(&[at]));
+        let shares = trained.logits(inputs, &image).softmax(-1, Kind::Float).get(0);
+        let (shares, classes) = shares.topk(arguments.top.clamp(1, names.len() as i64), 0, true, true);
+        let name = |at: i64| &names[classes.int64_value(&[at]) as usize];
         let answers =
             (0..shares.size()[0]).map(|at| format!("{} {:.1} %", name(at), 100.0 * shares.double_value(&[at])));
         say(&format!("{}: {}", path.display(), answers.collect::<Vec<_>>().join(", ")));

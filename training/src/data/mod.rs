@@ -198,6 +198,9 @@ fn download(benchmark: Benchmark, folder: &Path) -> Result<()> {
     }
 }
 
+/// The most classes that anybody looks at one by one.
+pub const MOST_NAMED: i64 = 1_000;
+
 impl Dataset {
     /// One that nobody has looked at yet.
     pub fn new(format: &str, classes: i64, inputs: Inputs, train: Split, test: Split) -> Dataset {
@@ -221,6 +224,12 @@ impl Dataset {
             true => benchmark.class_name(class),
             false => class.to_string(),
         }
+    }
+
+    /// The names of all classes, where these are few enough to be looked at.
+    pub fn class_names(&self, benchmark: Benchmark) -> Vec<String> {
+        let few = if self.classes <= MOST_NAMED { self.classes } else { 0 };
+        (0..few).map(|class| self.class_name(benchmark, class)).collect()
     }
 
     pub fn to_device(self, device: Device) -> Dataset {

@@ -87,6 +87,7 @@ impl Job<'_> {
                 training: data.train.len(),
                 validation: data.validation.as_ref().map_or(0, Split::len),
                 test: data.test.len(),
+                classes: data.class_names(experiment.benchmark),
             },
             optimizer: *optimizer,
             batch_size: batches.size(),

@@ -46,6 +46,11 @@ fn a_folder_of_images_trains_and_its_classes_have_names() {
     let three = folder.path().join("my<digits>/val/three").read_dir().unwrap().next().unwrap().unwrap().path();
     let text = stdout(&run(&mut training("predict", folder.path(), &["out/svgd-seed0", three.to_str().unwrap()])));
     assert!(text.contains(".png: three "), "{text}");
+    // It needs no data for that.
+    std::fs::rename(folder.path().join("my<digits>"), folder.path().join("moved")).unwrap();
+    let moved = Path::new("moved/val/three").join(three.file_name().unwrap());
+    let text = stdout(&run(&mut training("predict", folder.path(), &["out/svgd-seed0", moved.to_str().unwrap()])));
+    assert!(text.contains(".png: three "), "{text}");
     // Data with other classes are told in a sentence.
     let text = run_refused(&mut training("evaluate", folder.path(), &words("out/svgd-seed0 --data digits")));
     assert!(text.contains("expected data of as many classes as the run's, got 10"), "{text}");
