@@ -9,3 +9,4 @@ mod cuda_build;
 mod finding_libtorch;
 mod objects;
 mod pairs;
+mod project;
