@@ -25,9 +25,14 @@ impl Project {
         for folder in ["project/scripts", "project/build", "bin", "home"] {
             std::fs::create_dir_all(project.path(folder)).unwrap();
         }
-        for file in
-            ["scripts/libtorch", "scripts/nvcc", "scripts/wheels.sh", "scripts/versions.sh", "build/versions.txt"]
-        {
+        for file in [
+            "scripts/doctor",
+            "scripts/libtorch",
+            "scripts/nvcc",
+            "scripts/wheels.sh",
+            "scripts/versions.sh",
+            "build/versions.txt",
+        ] {
             std::fs::copy(root().join(file), project.path("project").join(file)).unwrap();
         }
         // The ordinary tools that the scripts may use, and no others.
