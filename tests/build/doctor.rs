@@ -869,8 +869,12 @@ fn what_a_download_needs_is_looked_at_where_one_is_needed() {
     });
     let machine = without_libtorch(&address);
     machine.wrong("libtorch", "none in", "libtorch", "scripts/libtorch");
-    let network = machine.checks(&[]).into_iter().find(|told| told["check"] == "network").unwrap();
-    assert_eq!(network["state"], "ok", "{network}");
+    let checks = machine.checks(&[]);
+    for (check, found) in [("cache", "is to be fetched into"), ("network", "answers")] {
+        let told = checks.iter().find(|told| told["check"] == check).unwrap();
+        assert_eq!(told["state"], "ok", "{told}");
+        assert_told(told, check, found, "", "");
+    }
 
     let mut machine = without_libtorch(CLOSED);
     let mend = "export PIP_INDEX_URL=URL_OF_A_MIRROR";
