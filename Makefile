@@ -1,9 +1,13 @@
 # `make test` and `make demo` obtain libtorch themselves; see scripts/libtorch.
 
-.PHONY: libtorch test test-library demo results bench lint doc format cuda check-cuda
+.PHONY: libtorch doctor test test-library demo results bench lint doc format cuda check-cuda
 
 libtorch:
 	scripts/libtorch
+
+# Nothing is fetched or compiled. PROGRAM=target/release/mlp_mnist looks at a program as well.
+doctor:
+	@scripts/doctor $(PROGRAM)
 
 test: libtorch
 	cargo test
@@ -47,7 +51,7 @@ lint: libtorch
 	cargo fmt --check
 	cargo clippy --all-targets -- --deny warnings
 	clang-format --dry-run --Werror $(CPP)
-	shellcheck -x scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/texts scripts/with-tch scripts/check-cuda .ci/run
+	shellcheck -x scripts/doctor scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/texts scripts/with-tch scripts/check-cuda .ci/run
 
 doc: libtorch
 	RUSTDOCFLAGS="--deny warnings" cargo doc --package tch-svgd --no-deps

@@ -141,7 +141,7 @@ pub fn header_version(include: &Path) -> Result<String, String> {
     found.ok_or_else(|| {
         format!(
             "{} holds no libtorch headers; run scripts/libtorch to get them, or point LIBTORCH to a folder that has \
-             include/ and lib/. Known: {}",
+             include/ and lib/. Known: {} (scripts/doctor looks at all of it)",
             include.display(),
             known_pairs_text()
         )
@@ -154,7 +154,7 @@ pub fn pair_of(version: &str, include: &Path) -> Result<Pair, String> {
         format!(
             "{} holds libtorch {version}, which goes with no tch that tch-svgd {} takes. Known: {}. `cargo tree --invert \
              torch-sys` tells your tch; unset LIBTORCH and run `scripts/libtorch TCH` to get the libtorch of that one, or \
-             point LIBTORCH to it (LIBTORCH_BYPASS_VERSION_CHECK=1 tries this one all the same)",
+             point LIBTORCH to it (LIBTORCH_BYPASS_VERSION_CHECK=1 tries this one all the same; scripts/doctor looks at all of it)",
             include.display(),
             env!("CARGO_PKG_VERSION"),
             known_pairs_text()

@@ -31,18 +31,26 @@ known_pairs() {
   echo "$text"
 }
 
-# locked_tch: the version of tch in Cargo.lock, or nothing.
-locked_tch() {
+# tch_in FILE: the version of tch in a Cargo.lock, or nothing.
+tch_in() {
   local key value found=
-  [ -f "$root/Cargo.lock" ] || return 0
+  [ -r "$1" ] || return 0
   while read -r key _ value; do
     value=${value%$'\r'}
     case "$key $value" in
       'name "tch"') found=1 ;;
       'version "'*) if [ -n "$found" ]; then value=${value#\"}; echo "${value%\"}"; return; fi ;;
     esac
-  done <"$root/Cargo.lock"
-  die "$root/Cargo.lock names no tch: restore it, or delete it and let cargo make it anew"
+  done <"$1"
+}
+
+# locked_tch: the version of tch in our own Cargo.lock, or nothing where there is none yet.
+locked_tch() {
+  local found
+  [ -f "$root/Cargo.lock" ] || return 0
+  found=$(tch_in "$root/Cargo.lock")
+  [ -n "$found" ] || die "$root/Cargo.lock names no tch: restore it, or delete it and let cargo make it anew"
+  echo "$found"
 }
 
 # pair_of_tch VERSION: the first line of the block of a tch, given as 0.26 or 0.26.0, as `oldest` or as `newest`, which
@@ -84,4 +92,12 @@ header_version() {
     echo "$version"
     return
   done
+}
+
+# The interpreter whose PyTorch LIBTORCH_USE_PYTORCH means: as torch-sys chooses it.
+pytorch_python() { if [ -n "${VIRTUAL_ENV+set}" ]; then echo python; else echo python3; fi; }
+
+# torch_folder PYTHON: the folder of that interpreter's PyTorch, which is not imported; fails where there is none.
+torch_folder() {
+  "$1" -c 'import importlib.util, os; print(os.path.dirname(importlib.util.find_spec("torch").origin))' 2>/dev/null
 }

@@ -30,6 +30,12 @@ wheel_platform() {
   esac
 }
 
+# Where all that is fetched is unpacked.
+cache_folder() { echo "${XDG_CACHE_HOME:-$HOME/.cache}/tch-svgd"; }
+
+# cpu_libtorch VERSION PLATFORM: where scripts/libtorch unpacks the libtorch of a version.
+cpu_libtorch() { echo "$(cache_folder)/libtorch-$1-$2-cpu"; }
+
 # fetch_wheels PLATFORM FOLDER NOTE, the table on standard input: PLATFORM PACKAGE==VERSION SHA-256, one line a wheel.
 # Only the lines of the platform count.
 fetch_wheels() {

@@ -1,105 +1,11 @@
 //! How libtorch is obtained (scripts/libtorch).
 
 use crate::programs::*;
+use crate::project::*;
 use crate::versions::*;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-/// A copy of the script in a project of its own, with a home of its own and stubs for the programs it calls.
-struct Project {
-    folder: tempfile::TempDir,
-}
-
-impl Project {
-    fn new() -> Self {
-        let project = Project { folder: tempfile::tempdir().unwrap() };
-        for folder in ["project/scripts", "project/build", "bin", "home"] {
-            std::fs::create_dir_all(project.path(folder)).unwrap();
-        }
-        for file in ["scripts/libtorch", "scripts/wheels.sh", "scripts/versions.sh", "build/versions.txt"] {
-            std::fs::copy(root().join(file), project.path("project").join(file)).unwrap();
-        }
-        // The ordinary tools that the script may use, and no others.
-        for tool in [
-            "bash", "sync", "env", "uname", "dirname", "mkdir", "mktemp", "rm", "mv", "ln", "ls", "chmod", "sleep",
-            "grep", "cat",
-        ] {
-            project.link(tool);
-        }
-        project
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn link(&self, tool: &str) {
-        let found =
-            ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(tool)).into_iter().find(|path| path.exists());
-        let found = found.unwrap_or_else(|| panic!("no {tool} on this machine"));
-        std::os::unix::fs::symlink(found, self.path("bin").join(tool)).unwrap();
-    }
-
-    fn stub(&self, name: &str, text: &str) {
-        let path = self.path("bin").join(name);
-        // The name may be a link of `new`: writing through it would overwrite the machine's own program.
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{}: {error}", path.display()),
-            _ => {}
-        }
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path).unwrap();
-        file.write_all(format!("#!/usr/bin/env bash\n{text}\n").as_bytes()).unwrap();
-    }
-
-    fn script(&self) -> Command {
-        let mut command = Command::new(self.path("project/scripts/libtorch"));
-        command.env_clear().env("PATH", self.path("bin")).env("HOME", self.path("home"));
-        command
-    }
-
-    fn libtorch(&self) -> PathBuf {
-        self.path("project/.libtorch")
-    }
-
-    /// Cargo.lock, as far as the script reads it.
-    fn lock(&self, tch: &str) {
-        let text = format!(
-            "version = 4\n\n[[package]]\nname = \"tar\"\nversion = \"0.4.44\"\n\n[[package]]\nname = \"tch\"\nversion = \
-             \"{tch}\"\n\n[[package]]\nname = \"torch-sys\"\nversion = \"0.1.0\"\n"
-        );
-        std::fs::write(self.path("project/Cargo.lock"), text).unwrap();
-    }
-
-    /// A libtorch as far as the script looks at one, or a folder without, and its path.
-    fn installed(&self, name: &str, version: Option<&str>) -> PathBuf {
-        let folder = self.path(name);
-        let headers = folder.join("include/torch/headeronly");
-        std::fs::create_dir_all(&headers).unwrap();
-        if let Some(version) = version {
-            let numbers: Vec<_> = version.split('.').collect();
-            let text = format!(
-                "#pragma once\n\n#define TORCH_VERSION_MAJOR {}\n#define TORCH_VERSION_MINOR {}\n\
-                 #define TORCH_VERSION_PATCH {}\n",
-                numbers[0], numbers[1], numbers[2]
-            );
-            std::fs::write(headers.join("version.h"), text).unwrap();
-        }
-        folder
-    }
-}
-
-/// The Python that runs the unpacking, whatever the PATH of the stubs is.
-fn python() -> String {
-    stdout(&run(Command::new("python3").args(["-c", "import sys; print(sys.executable)"]))).trim().to_owned()
-}
-
-/// The newest pair and the oldest.
-fn ends() -> [Pair; 2] {
-    let pairs = known_pairs();
-    [pairs[0], pairs[pairs.len() - 1]]
-}
+use std::path::Path;
+use std::process::Stdio;
 
 #[test]
 fn the_script_does_nothing_when_the_right_libtorch_is_chosen() {
@@ -107,13 +13,13 @@ fn the_script_does_nothing_when_the_right_libtorch_is_chosen() {
         let project = Project::new();
         project.lock(&format!("{}.0", pair.tch));
         let libtorch = project.installed("elsewhere", Some(pair.libtorch));
-        let text = stdout(&run(project.script().env("LIBTORCH", &libtorch)));
+        let text = stdout(&run(project.script("libtorch").env("LIBTORCH", &libtorch)));
         assert!(text.contains("LIBTORCH is set") && text.contains("nothing to do"), "{text}");
-        let path = run(project.script().env("LIBTORCH", &libtorch).arg("--path"));
+        let path = run(project.script("libtorch").env("LIBTORCH", &libtorch).arg("--path"));
         assert_eq!(stdout(&path), format!("{}\n", libtorch.display()));
         // Headers in a folder of their own, as for torch-sys.
         let empty = project.installed("empty", None);
-        run(project.script().env("LIBTORCH", empty).env("LIBTORCH_INCLUDE", &libtorch));
+        run(project.script("libtorch").env("LIBTORCH", empty).env("LIBTORCH_INCLUDE", &libtorch));
         assert!(!project.libtorch().exists());
         assert_eq!(std::fs::read_dir(project.path("home")).unwrap().count(), 0);
     }
@@ -127,17 +33,17 @@ fn the_script_refuses_a_chosen_libtorch_of_another_version() {
     let other = project.installed("other", Some(oldest.libtorch));
     let none = project.installed("none", None);
     for (folder, found) in [(&other, format!("libtorch {}", oldest.libtorch)), (&none, "no libtorch headers".into())] {
-        let text = run_refused(project.script().env("LIBTORCH", folder));
+        let text = run_refused(project.script("libtorch").env("LIBTORCH", folder));
         let binds = format!("tch {}.0 binds libtorch {}", newest.tch, newest.libtorch);
         let known = format!("tch {} with libtorch {}", oldest.tch, oldest.libtorch);
         for part in [folder.to_str().unwrap(), &found, &binds, &known, "unset LIBTORCH", "cargo update tch --precise"] {
             assert!(text.to_lowercase().contains(&part.to_lowercase()), "'{part}' is not in: {text}");
         }
-        run(project.script().env("LIBTORCH", folder).env("LIBTORCH_BYPASS_VERSION_CHECK", "1"));
+        run(project.script("libtorch").env("LIBTORCH", folder).env("LIBTORCH_BYPASS_VERSION_CHECK", "1"));
     }
     // Set, but empty: tch takes that for a choice.
     for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
-        let text = run_refused(project.script().env(variable, ""));
+        let text = run_refused(project.script("libtorch").env(variable, ""));
         assert!(text.contains(&format!("{variable} is set, but empty")), "{text}");
     }
 }
@@ -146,7 +52,7 @@ fn the_script_refuses_a_chosen_libtorch_of_another_version() {
 fn cargo_lock_is_read_with_any_line_ends_and_must_name_a_tch() {
     let [newest, oldest] = ends();
     let project = Project::new();
-    let version = || run(project.script().arg("--version"));
+    let version = || run(project.script("libtorch").arg("--version"));
     assert_eq!(stdout(&version()).trim(), newest.libtorch, "without a lock");
     project.lock(&format!("{}.0", oldest.tch));
     let lock = project.path("project/Cargo.lock");
@@ -154,7 +60,7 @@ fn cargo_lock_is_read_with_any_line_ends_and_must_name_a_tch() {
     assert_eq!(stdout(&version()).trim(), oldest.libtorch);
     for damaged in ["", "no lock", "[[package]]\nname = \"tch\"\n"] {
         std::fs::write(&lock, damaged).unwrap();
-        let text = run_refused(project.script().arg("--version"));
+        let text = run_refused(project.script("libtorch").arg("--version"));
         assert!(text.contains("names no tch") && text.contains(lock.to_str().unwrap()), "{text}");
     }
 }
@@ -166,7 +72,7 @@ fn the_script_asks_the_pytorch_that_is_chosen_for_its_version() {
     let site = project.path("site");
     project.stub("python3", &format!("PYTHONPATH={} exec {} \"$@\"", site.display(), python()));
     let chosen = || {
-        let mut script = project.script();
+        let mut script = project.script("libtorch");
         script.env("LIBTORCH_USE_PYTORCH", "1");
         script
     };
@@ -183,7 +89,7 @@ fn the_script_asks_the_pytorch_that_is_chosen_for_its_version() {
 #[test]
 fn a_wrong_option_is_told_how_the_script_is_called() {
     for arguments in ["--foo", "0.26 0.24", "--path --version", "--path 0.26 now"] {
-        let text = run_refused(Project::new().script().args(words(arguments)));
+        let text = run_refused(Project::new().script("libtorch").args(words(arguments)));
         assert!(text.contains("usage: scripts/libtorch [--path | --version] [TCH]"), "{text}");
     }
 }
@@ -192,7 +98,7 @@ fn a_wrong_option_is_told_how_the_script_is_called() {
 fn the_script_names_a_missing_program_and_how_to_get_it() {
     let project = Project::new();
     let says = |parts: [&str; 2]| {
-        let text = run_refused(&mut project.script());
+        let text = run_refused(&mut project.script("libtorch"));
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
     };
@@ -212,7 +118,8 @@ fn the_script_names_a_missing_program_and_how_to_get_it() {
 /// pip that makes small wheels; the third call fails as long as the file `network` is missing.
 fn stub_pip(project: &Project) {
     let python = python();
-    let folder = project.folder.path().display();
+    let folder = project.path("");
+    let folder = folder.display();
     project.stub(
         "python3",
         &format!(
@@ -257,7 +164,7 @@ fn the_script_goes_on_after_a_broken_download_and_does_its_work_once() {
     let project = Project::new();
     stub_pip(&project);
     let version = ends()[0].libtorch;
-    let refused = run_refused(&mut project.script());
+    let refused = run_refused(&mut project.script("libtorch"));
     assert!(refused.contains("nvidia-cuda-cupti==") && refused.contains(" could not be fetched"), "{refused}");
     assert!(!project.libtorch().exists(), "half a libtorch must not be found");
     let cache = project.path("home/.cache/tch-svgd");
@@ -265,7 +172,7 @@ fn the_script_goes_on_after_a_broken_download_and_does_its_work_once() {
     assert!(wheels.join("torch.whl").exists(), "a complete wheel is kept");
 
     std::fs::write(project.path("network"), "").unwrap();
-    let text = stdout(&run(&mut project.script()));
+    let text = stdout(&run(&mut project.script("libtorch")));
     let is_in = format!("libtorch {version} is in");
     assert!(text.contains("unpacking into") && text.contains(&is_in), "{text}");
     let libtorch = project.libtorch();
@@ -283,13 +190,13 @@ fn the_script_goes_on_after_a_broken_download_and_does_its_work_once() {
 
     // A folder that lost a part is made anew.
     std::fs::remove_file(libtorch.join("lib/libtorch_cpu.so")).unwrap();
-    run(&mut project.script());
+    run(&mut project.script("libtorch"));
     assert!(libtorch.join("lib/libtorch_cpu.so").exists());
 
     // The second time, and in another clone, there is nothing to fetch.
     let calls = read(project.path("calls"));
     std::fs::remove_file(&libtorch).unwrap();
-    let text = stdout(&run(&mut project.script()));
+    let text = stdout(&run(&mut project.script("libtorch")));
     assert!(!text.contains("fetching") && libtorch.join("build-version").exists(), "{text}");
     assert_eq!(calls, read(project.path("calls")));
 }
@@ -302,34 +209,34 @@ fn the_libtorch_is_that_of_the_tch_in_cargo_lock_and_others_stay_beside_it() {
     let linked = || read(project.libtorch().join("build-version")).trim().to_owned();
     for pair in known_pairs() {
         project.lock(&format!("{}.0", pair.tch));
-        run(&mut project.script());
+        run(&mut project.script("libtorch"));
         assert_eq!(linked(), pair.libtorch);
     }
     let calls = read(project.path("calls"));
     for pair in known_pairs() {
         // A patch release binds what its series binds.
         project.lock(&format!("{}.7", pair.tch));
-        run(&mut project.script());
+        run(&mut project.script("libtorch"));
         assert_eq!(linked(), pair.libtorch);
     }
     // Asked for by name, as for a crate elsewhere: this checkout's link is left alone, and what is chosen now is no matter.
     let before = linked();
     for pair in known_pairs() {
-        let folder = stdout(&run(project.script().args(["--path", pair.tch]).env("LIBTORCH", "/elsewhere")));
+        let folder = stdout(&run(project.script("libtorch").args(["--path", pair.tch]).env("LIBTORCH", "/elsewhere")));
         assert_eq!(folder.lines().count(), 1, "{folder}");
         assert_eq!(read(Path::new(folder.trim()).join("build-version")).trim(), pair.libtorch);
-        let text = stdout(&run(project.script().arg(pair.tch)));
+        let text = stdout(&run(project.script("libtorch").arg(pair.tch)));
         assert!(text.contains(&format!("export LIBTORCH={}", folder.trim())), "{text}");
     }
     assert_eq!(linked(), before);
     std::fs::remove_file(project.libtorch()).unwrap();
     std::fs::create_dir(project.libtorch()).unwrap();
-    let text = run_refused(&mut project.script());
+    let text = run_refused(&mut project.script("libtorch"));
     assert!(text.contains(".libtorch is a folder, where a link belongs"), "{text}");
     assert_eq!(calls, read(project.path("calls")), "nothing is fetched twice");
 
     project.lock("0.99.0");
-    let text = run_refused(&mut project.script());
+    let text = run_refused(&mut project.script("libtorch"));
     assert!(text.contains("tch 0.99.0 ") && text.contains(&format!("tch {} with", ends()[0].tch)), "{text}");
 }
 
@@ -345,7 +252,7 @@ fn two_at_once_fetch_once() {
     project.link("flock");
     std::fs::write(project.path("network"), "").unwrap();
     let runs = [(); 2].map(|()| {
-        let mut script = project.script();
+        let mut script = project.script("libtorch");
         script.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     });
     for run in runs {

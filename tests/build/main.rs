@@ -6,6 +6,8 @@ mod programs;
 mod versions;
 
 mod cuda_build;
+mod doctor;
 mod finding_libtorch;
 mod objects;
 mod pairs;
+mod project;
