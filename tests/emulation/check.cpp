@@ -107,7 +107,7 @@ class Problem {
       expect_close(result.gradient, exact_gradient(updated), "virtual gradient of one pass, " + name_);
     }
     const auto two = in_every_order("two passes", [&](auto& gradient, auto& scaled, auto& moments, auto* stream) {
-      const Array<M> sums(svgd::cuda::partial_sums_size<T>(extents_), 0, "partial sums");
+      const Array<M> sums(svgd::cuda::partial_sums_size<T>(extents_), 0, "the partial sums");
       update_second_moment<T>(gradient.data(), moments.data(), sums.size == 0 ? nullptr : sums.data(), extents_,
                               kAveraging, stream);
       scale_features<T>(gradient.data(), scaled.data(), moments.data(), extents_, kScaling, stream);
@@ -222,8 +222,8 @@ void check_runs() {
       }
     }
   }
-  for (const int64_t inner : {32 * kVector, 33 * kVector, 257 * kVector + 1}) {
-    Problem({3, 2, inner}).check();
+  for (const int64_t inner : {32 * kVector, 33 * kVector, 129 * kVector, 257 * kVector + 1}) {
+    Problem({5, 3, inner}).check();
   }
   for (const auto& offsets : kOffsets) {
     Problem({3, 5, 4 * kVector}, offsets).check();

@@ -27,119 +27,157 @@ unsigned order = 0;
 namespace {
 
 constexpr unsigned kMostThreads = 1024;
-constexpr size_t kStackBytes = 64 << 10;
+constexpr size_t kStackBytes = 64 << 10;  // AddressSanitizer sees where one is too small: it lies on the heap
 
 struct Barrier {
   const char* file;
   int line;
+  bool operator==(const Barrier&) const = default;
 };
 
+// A stack, and where it was left.
 struct Fiber {
-  ucontext_t context;
-  std::unique_ptr<char[]> stack;
-  bool done;
-  Barrier barrier;
+  const void* stack = nullptr;
+  size_t stack_bytes = 0;
+  bool begun = true;
+  void* left[5];  // as __builtin_setjmp wants it
 };
 
-std::vector<Fiber> fibers(kMostThreads);
-ucontext_t scheduler;
-const std::function<void()>* body;
+// A fiber is used for one thread after another.
+struct Thread : Fiber {
+  std::unique_ptr<char[]> memory;
+  ucontext_t beginning;
+  bool done = false;
+  Barrier barrier{};
+};
+
+Fiber scheduler;
+std::vector<Thread> threads(kMostThreads);
+const std::function<void()>* body = nullptr;  // of the kernel that runs
+// The threads that have yet to take their turn before the next barrier, the next one last.
+std::vector<unsigned> waiting;
 unsigned interval;
 std::string launch_error;
 std::map<const void*, std::unique_ptr<Memory>> shared_memories;
 
-// AddressSanitizer has to be told which stack is in use: of a fiber, or of the scheduler.
-void enter_stack([[maybe_unused]] void** left, [[maybe_unused]] const void* bottom, [[maybe_unused]] size_t size) {
+// What AddressSanitizer has to be told on the way to another stack, and on arrival there.
+void leave([[maybe_unused]] const Fiber& to, [[maybe_unused]] void** saved) {
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(left, bottom, size);
+  __sanitizer_start_switch_fiber(saved, to.stack, to.stack_bytes);
 #endif
 }
-const void* scheduler_stack;
-size_t scheduler_stack_bytes;
-void entered_stack([[maybe_unused]] void* entered, [[maybe_unused]] bool from_scheduler) {
+void arrive([[maybe_unused]] void* saved) {
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(entered, from_scheduler ? &scheduler_stack : nullptr,
-                                  from_scheduler ? &scheduler_stack_bytes : nullptr);
+  const void* stack;
+  size_t stack_bytes;
+  __sanitizer_finish_switch_fiber(saved, &stack, &stack_bytes);
+  // The scheduler is the first that is left.
+  if (scheduler.stack == nullptr) {
+    scheduler.stack = stack;
+    scheduler.stack_bytes = stack_bytes;
+  }
 #endif
 }
 
-void resume(Fiber& fiber) {
-  void* left = nullptr;
-  enter_stack(&left, fiber.stack.get(), kStackBytes);
-  swapcontext(&scheduler, &fiber.context);
-  entered_stack(left, false);
+__attribute__((noinline, no_sanitize_address)) void go_on(Fiber& fiber) {
+  if (fiber.begun) {
+    __builtin_longjmp(fiber.left, 1);
+  }
+  fiber.begun = true;
+  setcontext(&static_cast<Thread&>(fiber).beginning);
 }
 
-void pause(Fiber& fiber) {
-  void* left = nullptr;
-  enter_stack(&left, scheduler_stack, scheduler_stack_bytes);
-  swapcontext(&fiber.context, &scheduler);
-  entered_stack(left, true);
+// swapcontext makes two system calls, and longjmp does under AddressSanitizer: the compiler's own way makes none.
+void switch_fiber(Fiber& from, Fiber& to) {
+  void* saved = nullptr;
+  leave(to, &saved);
+  if (__builtin_setjmp(from.left) == 0) {
+    go_on(to);
+  }
+  arrive(saved);
 }
 
-// A fiber is used for one thread after another.
-void live(int number) {
-  entered_stack(nullptr, true);
-  for (auto& fiber = fibers[number];; pause(fiber)) {
-    (*body)();
-    fiber.done = true;
+// Goes on with the thread whose turn is next, or with the scheduler.
+void pass_on(Fiber& from) {
+  if (waiting.empty()) {
+    switch_fiber(from, scheduler);
+  } else {
+    here.thread.x = waiting.back();
+    waiting.pop_back();
+    switch_fiber(from, threads[here.thread.x]);
   }
 }
 
-void start(unsigned number) {
-  auto& fiber = fibers[number];
-  fiber.stack = std::make_unique<char[]>(kStackBytes);
-  getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack.get();
-  fiber.context.uc_stack.ss_size = kStackBytes;
-  makecontext(&fiber.context, reinterpret_cast<void (*)()>(live), 1, static_cast<int>(number));
+// The function of every fiber.
+void live(int number) {
+  arrive(nullptr);
+  for (auto& self = threads[number];; pass_on(self)) {
+    (*body)();
+    self.done = true;
+  }
 }
 
+void prepare(int number) {
+  auto& fiber = threads[number];
+  if (fiber.memory == nullptr) {
+    fiber.memory = std::make_unique<char[]>(kStackBytes);
+    fiber.begun = false;
+    fiber.stack = fiber.memory.get();
+    fiber.stack_bytes = kStackBytes;
+    getcontext(&fiber.beginning);
+    fiber.beginning.uc_stack.ss_sp = fiber.memory.get();
+    fiber.beginning.uc_stack.ss_size = kStackBytes;
+    makecontext(&fiber.beginning, reinterpret_cast<void (*)()>(live), 1, number);
+  }
+}
+
+// The turns of blocks or threads, the first one last.
 std::vector<unsigned> turns(unsigned count) {
   static std::mt19937 random;
   std::vector<unsigned> turns(count);
   std::iota(turns.begin(), turns.end(), 0);
-  if (order == 1) {
+  if (order == 0) {
     std::reverse(turns.begin(), turns.end());
   } else if (order > 1) {
-    if (launches.empty() || interval == 0) {
-      random.seed(order);
-    }
     std::shuffle(turns.begin(), turns.end(), random);
   }
   return turns;
 }
 
-void run_block(unsigned threads) {
-  for (unsigned thread = 0; thread < threads; ++thread) {
-    fibers[thread].done = false;
+void check_barriers(unsigned count) {
+  const auto place = [](const Barrier& barrier) {
+    return std::string(barrier.file) + ":" + std::to_string(barrier.line);
+  };
+  const auto& first = threads[0];
+  for (here.thread.x = 1; here.thread.x < count; ++here.thread.x) {
+    const auto& other = threads[here.thread.x];
+    if (other.done != first.done) {
+      fail("divergent barrier: some threads are gone, others wait at " + place((first.done ? other : first).barrier));
+    }
+    if (!first.done && other.barrier != first.barrier) {
+      fail("divergent barrier: some threads wait at " + place(first.barrier) + ", others at " + place(other.barrier));
+    }
   }
-  for (interval = 0; interval == 0 || !fibers[0].done; ++interval) {
-    for (const auto thread : turns(threads)) {
-      here.thread.x = thread;
-      resume(fibers[thread]);
-    }
-    const auto& first = fibers[0];
-    for (unsigned thread = 1; thread < threads; ++thread) {
-      const auto& other = fibers[thread];
-      here.thread.x = thread;
-      if (other.done != first.done) {
-        const auto& barrier = first.done ? other.barrier : first.barrier;
-        fail("divergent barrier: some threads are gone, others wait at " + std::string(barrier.file) + ":" +
-             std::to_string(barrier.line));
-      }
-      if (!first.done && (other.barrier.line != first.barrier.line || other.barrier.file != first.barrier.file)) {
-        fail("divergent barrier: some threads wait at " + std::string(first.barrier.file) + ":" +
-             std::to_string(first.barrier.line) + ", others at " + std::to_string(other.barrier.line));
-      }
-    }
+}
+
+void run_block(unsigned count) {
+  for (unsigned number = 0; number < count; ++number) {
+    threads[number].done = false;
+  }
+  for (interval = 0; interval == 0 || !threads[0].done; ++interval) {
+    waiting = turns(count);
+    pass_on(scheduler);
+    check_barriers(count);
   }
 }
 
 }  // namespace
 
 void fail(const std::string& text) {
-  std::fprintf(stderr, "emulation: block %u, thread %u: %s\n", here.block.x, here.thread.x, text.c_str());
+  if (body != nullptr) {
+    std::fprintf(stderr, "block %u, thread %u: ", here.block.x, here.thread.x);
+  }
+  std::fprintf(stderr, "%s\n", text.c_str());
   std::_Exit(1);
 }
 
@@ -153,16 +191,16 @@ void run(const Launch& launch, const std::function<void()>& thread) {
   body = &thread;
   here.grid.x = launch.grid;
   for (unsigned number = 0; number < launch.block; ++number) {
-    if (fibers[number].stack == nullptr) {
-      start(number);
-    }
+    prepare(static_cast<int>(number));
   }
   interval = 0;
-  for (const auto block : turns(launch.grid)) {
-    here.block.x = block;
+  const auto blocks = turns(launch.grid);
+  for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) {
+    here.block.x = *block;
     run_block(launch.block);
     shared_memories.clear();
   }
+  body = nullptr;
 }
 
 void check_launch() {
@@ -172,9 +210,9 @@ void check_launch() {
 }
 
 void wait_at_barrier(const char* file, int line) {
-  auto& fiber = fibers[here.thread.x];
-  fiber.barrier = {file, line};
-  pause(fiber);
+  auto& self = threads[here.thread.x];
+  self.barrier = {file, line};
+  pass_on(self);
 }
 
 void* shared_memory(const void* declaration, size_t size) {

@@ -35,7 +35,7 @@ struct Launch {
 extern std::vector<Launch> launches;
 
 // The order in which blocks, and threads between two barriers, take their turns: 0 is ascending, 1 descending, and any
-// other number the seed of a random one. Shared memory begins as other bytes in each.
+// other number a random one. Shared memory begins as other bytes in each.
 extern unsigned order;
 
 // Ends the program: something that is an error whatever values come out.

@@ -21,15 +21,16 @@ class Memory {
 
   void* data() const { return begin_; }
 
-  // From here on the bytes count as written.
-  void written_by_host();
+  // To be said before the first kernel: all bytes count as written.
+  void written_by_host() { written_by_host_ = true; }
 
-  // A kernel's access, anywhere. Ends the program where it is a race, or reads what nothing has written.
-  static void access(const void* address, size_t size, bool writes);
+  // An access of a kernel, by the instruction `code`, to any address. Ends the program where it is a race, or reads
+  // what nothing has written.
+  static void access(const void* address, size_t size, bool writes, const void* code);
 
  private:
   struct Byte {
-    Moment writer, reader;
+    Moment writer = {}, reader = {};
     bool written = false;
     bool read_by_several_threads = false, read_by_several_blocks = false;  // since `reader`'s barrier, or launch
   };
@@ -40,7 +41,8 @@ class Memory {
   void* allocated_;
   char* begin_;
   size_t size_;
-  std::vector<Byte> bytes_;
+  bool written_by_host_ = false;
+  std::vector<Byte> bytes_;  // from the first access on
 };
 
 // The moment of the access that is made now.
