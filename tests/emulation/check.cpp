@@ -27,11 +27,11 @@ constexpr Averaging kAveraging{0.75, 2.0};
 constexpr Scaling kScaling{0.5, 1e-3};
 constexpr unsigned kOrders = 4;
 
-// Device memory. `offset` elements off the alignment of the allocator.
+// Device memory that begins `offset` elements past what the allocator would align it to.
 template <typename E>
 struct Array {
   Array(size_t size, size_t offset, const char* name) : memory(size * sizeof(E), offset * sizeof(E), name), size(size) {
-    // What is not written is not a number.
+    // An element that no kernel writes is not a number.
     std::memset(memory.data(), 0xff, size * sizeof(E));
   }
   Array(const std::vector<E>& values, size_t offset, const char* name) : Array(values.size(), offset, name) {
@@ -75,7 +75,7 @@ void expect_same_bits(const std::vector<E>& got, const std::vector<E>& expected,
   }
 }
 
-// Kernels of one gradient: what goes in, what should come out, and each way of computing it.
+// One gradient: what goes into the kernels, what should come out, and each way of computing it.
 class Problem {
  public:
   Problem(const Extents& extents, const Offsets& offsets = {}) : extents_(extents), offsets_(offsets) {

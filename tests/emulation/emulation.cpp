@@ -39,8 +39,8 @@ struct Barrier {
 struct Fiber {
   const void* stack = nullptr;
   size_t stack_bytes = 0;
-  bool begun = true;
   void* left[5];  // as __builtin_setjmp wants it
+  bool begun = true;
 };
 
 // A fiber is used for one thread after another.
@@ -117,18 +117,16 @@ void live(int number) {
   }
 }
 
-void prepare(int number) {
-  auto& fiber = threads[number];
-  if (fiber.memory == nullptr) {
-    fiber.memory = std::make_unique<char[]>(kStackBytes);
-    fiber.begun = false;
-    fiber.stack = fiber.memory.get();
-    fiber.stack_bytes = kStackBytes;
-    getcontext(&fiber.beginning);
-    fiber.beginning.uc_stack.ss_sp = fiber.memory.get();
-    fiber.beginning.uc_stack.ss_size = kStackBytes;
-    makecontext(&fiber.beginning, reinterpret_cast<void (*)()>(live), 1, number);
-  }
+void create(int number) {
+  auto& thread = threads[number];
+  thread.memory = std::make_unique<char[]>(kStackBytes);
+  thread.stack = thread.memory.get();
+  thread.stack_bytes = kStackBytes;
+  thread.begun = false;
+  getcontext(&thread.beginning);
+  thread.beginning.uc_stack.ss_sp = thread.memory.get();
+  thread.beginning.uc_stack.ss_size = kStackBytes;
+  makecontext(&thread.beginning, reinterpret_cast<void (*)()>(live), 1, number);
 }
 
 // The turns of blocks or threads, the first one last.
@@ -191,9 +189,10 @@ void run(const Launch& launch, const std::function<void()>& thread) {
   body = &thread;
   here.grid.x = launch.grid;
   for (unsigned number = 0; number < launch.block; ++number) {
-    prepare(static_cast<int>(number));
+    if (threads[number].memory == nullptr) {
+      create(static_cast<int>(number));
+    }
   }
-  interval = 0;
   const auto blocks = turns(launch.grid);
   for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) {
     here.block.x = *block;

@@ -1,7 +1,7 @@
 // A GPU on the CPU: launches, blocks of threads that are fibers, barriers and shared memory.
 //
-// Threads take turns at barriers only, in an order that `Order` chooses, and blocks run one after another. That is as
-// much as a program without races can tell; races are found by what is remembered of every access (memory.h).
+// Threads take turns at barriers only, in an order that `order` chooses, and blocks run one after another: a program
+// without races cannot tell the difference. Races are found by what is remembered of every access (memory.h).
 #pragma once
 
 #include <cstddef>
