@@ -26,7 +26,7 @@ FAULTS = {
     ]),
     "no barrier in the tree": ("float", "races", r"race: (reads|writes) byte \d+ of shared memory", IN_THE_TREE),
     "no barrier in the tree, by its bits": ("float", "sanitizers", r"wrong value: .*: other bits", IN_THE_TREE),
-    "overwritten before it is read": ("float", "races", r"race: writes byte \d+ of shared memory", [
+    "overwritten before it is read": ("float", "races", r"race: (reads|writes) byte \d+ of shared memory", [
         (VIRTUAL_GRAD, "= factors[lane];", "= factors[lane];\n      factors[kLanes - 1 - lane] = {};"),
     ]),
     "threads that leave before a barrier": ("float", "sanitizers", "divergent barrier: some threads are gone", [
