@@ -37,7 +37,7 @@ cuda:
 	command -v nvcc >/dev/null || scripts/nvcc
 	cargo build --package tch-svgd --release --features cuda --target-dir $(or $(CARGO_TARGET_DIR),target/cuda)
 
-# Runs the kernels of cuda/ on the CPU, and plants faults in them that must be found: two minutes on two idle cores.
+# Runs the kernels of cuda/ on the CPU, and plants faults in them that must be found: three minutes of processor time.
 check-kernels:
 	scripts/check-kernels
 

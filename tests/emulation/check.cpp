@@ -216,7 +216,7 @@ void check_columns() {
 
 void check_runs() {
   for (const int64_t outer : {1, 2, 5, 67}) {
-    for (const int64_t features : {1, 3, 23}) {
+    for (const int64_t features : {1, 3, 24}) {
       for (const int64_t inner : {int64_t{2}, int64_t{3}, kVector, 2 * kVector + 1}) {
         Problem({outer, features, inner}).check();
       }
