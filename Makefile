@@ -1,6 +1,6 @@
 # `make test` and `make demo` obtain libtorch themselves; see scripts/libtorch.
 
-.PHONY: libtorch doctor test test-library demo results bench lint doc format cuda check-cuda
+.PHONY: libtorch doctor test test-library demo results bench lint doc format cuda check-kernels check-cuda
 
 libtorch:
 	scripts/libtorch
@@ -41,11 +41,15 @@ cuda:
 	command -v nvcc >/dev/null || scripts/nvcc
 	cargo build --package tch-svgd --release --features cuda --target-dir $(or $(CARGO_TARGET_DIR),target/cuda)
 
+# Runs the kernels of cuda/ on the CPU, and plants faults in them that must be found: three minutes of processor time.
+check-kernels:
+	scripts/check-kernels
+
 # Compiles cuda/ without a GPU, and fails where a kernel spills registers.
 check-cuda:
 	scripts/check-cuda
 
-CPP = $(wildcard tests/counter/src/*.h tests/counter/src/*.cpp $(foreach ending,h cpp inc cuh cu,$(foreach folder,cpp cpp/* cpp/*/* cuda cuda/*,$(folder)/*.$(ending))))
+CPP = $(wildcard tests/counter/src/*.h tests/counter/src/*.cpp $(foreach ending,h cpp inc cuh cu,$(foreach folder,cpp cpp/* cpp/*/* cuda cuda/* tests/emulation tests/emulation/*/*,$(folder)/*.$(ending))))
 
 lint: libtorch
 	cargo fmt --check

@@ -17,7 +17,7 @@ namespace svgd::cuda {
 template <typename T>
 using Moment = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-// gradient[outer][features][inner], dense, as in cpp/svgd/flat_gradient.h. One second moment a feature.
+// gradient[outer][features][inner], dense and not empty, as in cpp/svgd/flat_gradient.h. One second moment a feature.
 struct Extents {
   int64_t outer, features, inner;
 };

@@ -17,7 +17,6 @@ template <typename T, Access kAccess>
 __global__ void __launch_bounds__(kThreads)
     scale_columns_kernel(const T* gradient, T* scaled_gradient, const Moment<T>* __restrict__ second_moments,
                          int64_t rows, int64_t columns, Lanes layout, Split split, Factor<Moment<T>> factor) {
-  using M = Moment<T>;
   const int lane = threadIdx.x % layout.lanes;
   const int group = threadIdx.x / layout.lanes;
   if (group >= layout.groups) {

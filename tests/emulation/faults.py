@@ -1,0 +1,112 @@
+"""What scripts/check-kernels replaces in copies of cuda/svgd: (file, text that stands there once, text in its place)."""
+
+SECOND_MOMENT, VIRTUAL_GRAD, SCALE = "second_moment_kernel.cu", "virtual_grad_kernel.cu", "scale_kernel.cu"
+
+# Sizes at which small gradients reach what only large ones do: blocks that go on to more work, and rows dealt to blocks
+# by each rule of Split.
+SMALL = [
+    ("blocks.cuh", "kLargestGrid = (int64_t{1} << 31) - 1;", "kLargestGrid = 3;"),
+    ("blocks.cuh", "kBlocks = 2048;", "kBlocks = 1;"),
+    ("blocks.cuh", "kMostPerThread = 512;", "kMostPerThread = 32;"),
+    (SCALE, "kMostBlocks = 4096;", "kMostBlocks = 3;"),
+]
+
+# The same fault for both checks: the one sees it, the other what comes of it.
+IN_THE_TREE = [(SECOND_MOMENT, "__syncthreads();\n    live = half;", "live = half;")]
+LAST_FACTOR = [(VIRTUAL_GRAD, "if (updates) {", "if (updates && (threadIdx.x + 1) * kMoments < kColumns) {")]
+
+# Faults, each with the kind of gradient, the check that must find it, what that says, and the edits.
+FAULTS = {
+    # Barriers
+    "no barrier after the sums": ("float", "races", r"(race|unwritten): reads byte \d+ of shared memory", [
+        (VIRTUAL_GRAD, "sums[threadIdx.x] = sum;\n      __syncthreads();", "sums[threadIdx.x] = sum;"),
+    ]),
+    "no barrier after the factors": ("half", "races", r"(race|unwritten): reads byte \d+ of shared memory", [
+        (VIRTUAL_GRAD, "__syncthreads();\n      column_factors", "column_factors"),
+    ]),
+    "no barrier in the tree": ("float", "races", r"race: (reads|writes) byte \d+ of shared memory", IN_THE_TREE),
+    "no barrier in the tree, by its bits": ("float", "sanitizers", r"wrong value: .*: other bits", IN_THE_TREE),
+    "overwritten before it is read": ("float", "races", r"race: (reads|writes) byte \d+ of shared memory", [
+        (VIRTUAL_GRAD, "= factors[lane];", "= factors[lane];\n      factors[kLanes - 1 - lane] = {};"),
+    ]),
+    "threads that leave before a barrier": ("float", "sanitizers", "divergent barrier: some threads are gone", [
+        (SECOND_MOMENT, "layout.groups / layout.chunks;", "layout.groups / layout.chunks;\n  if (group >= layout.groups) return;"),
+    ]),
+    "threads at two barriers": ("half", "sanitizers", r"divergent barrier: some threads wait at \S+, others at \S+", [
+        (VIRTUAL_GRAD, "= sum;\n      __syncthreads();", "= sum;\n      if (updates) __syncthreads();"),
+    ]),
+    # Memory
+    "a load past the end of a row": ("float", "sanitizers", "heap-buffer-overflow", [
+        ("pack.cuh", "if (i < left) {\n        pack", "if (i <= left) {\n        pack"),
+    ]),
+    "a store past the end of a row": ("half", "sanitizers", "heap-buffer-overflow", [
+        ("pack.cuh", "if (i < left) {\n        to[i]", "if (i <= left) {\n        to[i]"),
+    ]),
+    "a row too many": ("float", "sanitizers", "heap-buffer-overflow", [
+        (SCALE, "while (run < runs)", "while (run <= runs)"),
+    ]),
+    "a last part that is not cut": ("float", "sanitizers", "heap-buffer-overflow", [
+        ("blocks.cuh", "min(rows, (part + 1) * split.length)", "(part + 1) * split.length"),
+    ]),
+    "vectors past the end of a row": ("bfloat16", "sanitizers", "heap-buffer-overflow", [
+        (VIRTUAL_GRAD, "extents.features % kVector<T> == 0 && is_aligned(gradient)", "is_aligned(gradient)"),
+    ]),
+    "vectors from an odd address": ("float", "sanitizers", "misaligned address", [
+        (SECOND_MOMENT, "row_length % kVector<T> == 0 && is_aligned(gradient)", "row_length % kVector<T> == 0"),
+    ]),
+    "vectors of moments at an odd address": ("half", "sanitizers", "misaligned address", [
+        (SCALE, "(!columns || is_aligned(second_moment))", "true"),
+    ]),
+    "too little shared memory": ("float", "sanitizers", "heap-buffer-overflow", [
+        (SECOND_MOMENT, "sums[kThreads];", "sums[kThreads - 1];"),
+    ]),
+    "shared memory not written": ("float", "races", r"unwritten: reads byte \d+ of shared memory", LAST_FACTOR),
+    "shared memory not written, by its values": ("float", "sanitizers", "wrong value", LAST_FACTOR),
+    "partial sums not written": ("float", "races", r"unwritten: reads byte \d+ of the partial sums", [
+        (SECOND_MOMENT, "    partial_sums[split", "    if (split > 0) partial_sums[split"),
+    ]),
+    "registers not written": ("float", "sanitizers", "wrong value", [
+        ("pack.cuh", "Pack<T, kCount> pack{};", "Pack<T, kCount> pack;"),
+    ]),
+    # Sums
+    "a sum over too few groups": ("float", "sanitizers", "wrong value", [
+        (VIRTUAL_GRAD, "other < kGroups; ++other", "other < kGroups - 1; ++other"),
+    ]),
+    "half of an odd number of groups": ("float", "sanitizers", "wrong value", [
+        (SECOND_MOMENT, "const int half = (live + 1) / 2;", "const int half = live / 2;"),
+    ]),
+    "a lost update": ("float", "sanitizers", "wrong value: second moment", [
+        (VIRTUAL_GRAD, "store_pack<kAccess>(moments, second_moments + moment_column, moments_left);", ""),
+    ]),
+    "an update by every group": ("float", "races", r"race: (reads|writes) byte \d+ of the second moments", [
+        (SECOND_MOMENT, "if (group == 0 && feature < features)", "if (group < layout.groups && feature < features)"),
+    ]),
+    "partial sums in one place": ("float", "races", r"race: writes byte \d+ of the partial sums", [
+        (SECOND_MOMENT, "partial_sums[split * features + feature] = sum", "partial_sums[feature] = sum"),
+    ]),
+    "an overflow that destroys the state": ("float", "sanitizers", "wrong value: second moment", [
+        ("formulas.cuh", "return isfinite(mean) ? decay", "return true ? decay"),
+    ]),
+    # Grids and launches
+    "blocks that do not go on": ("float", "sanitizers", "wrong value", [
+        *SMALL, (VIRTUAL_GRAD, "chunk < chunks; chunk += gridDim.x", "chunk < chunks; chunk += chunks"),
+    ]),
+    "a block too many": ("float", "sanitizers", "wrong value|heap-buffer-overflow", [
+        (SECOND_MOMENT, "block < layout.chunks * split.count; ", "block <= layout.chunks * split.count; "),
+    ]),
+    "a step to the wrong feature": ("float", "sanitizers", "wrong value", [
+        *SMALL, (SCALE, "step / segments % extents.features}", "step % extents.features}"),
+    ]),
+    "a feature that is not carried": ("float", "sanitizers", "wrong value", [
+        *SMALL, (SCALE, "++run;\n      ++feature;", "++run;"),
+    ]),
+    "a launch on no stream": ("float", "sanitizers", "wrong value: the stream", [
+        (SCALE, "<<<grid_size(blocks), kThreads, 0, stream>>>", "<<<grid_size(blocks), kThreads, 0, nullptr>>>"),
+    ]),
+    "a launch that is not checked": ("float", "sanitizers", "no error of an empty launch", [
+        (VIRTUAL_GRAD, "  C10_CUDA_KERNEL_LAUNCH_CHECK();\n", ""),
+    ]),
+    "vectors never": ("float", "sanitizers", "never launched: column_second_moment_kernel<float", [
+        (SECOND_MOMENT, "const auto kernel = aligned ? column", "const auto kernel = aligned && false ? column"),
+    ]),
+}
