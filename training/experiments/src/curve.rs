@@ -10,7 +10,7 @@ pub const CURVE_FILE: &str = "curve.csv";
 pub const CURVE_COLUMNS: [&str; 8] =
     ["step", "epoch", "train_loss", "test_loss", "test_error", "seconds", "validation_loss", "validation_error"];
 /// How many of them there are always.
-pub const ALWAYS: usize = 6;
+pub const TEST_COLUMNS: usize = 6;
 
 /// The state of training at one step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ pub fn read_curve(path: &Path) -> Result<Vec<Evaluation>> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let columns = reader.headers()?;
     ensure!(
-        columns == CURVE_COLUMNS.as_slice() || *columns == CURVE_COLUMNS[..ALWAYS],
+        columns == CURVE_COLUMNS.as_slice() || *columns == CURVE_COLUMNS[..TEST_COLUMNS],
         "expected the columns {}, got '{}'",
         CURVE_COLUMNS.join(","),
         columns.iter().collect::<Vec<_>>().join(",")

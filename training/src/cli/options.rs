@@ -256,52 +256,12 @@ const EPOCHS: usize = 10;
 impl Options {
     /// What the runs are to do, where the options go together.
     pub fn settings(&self, experiment: &Experiment) -> Result<Settings> {
-        let validation = self.validation.unwrap_or(experiment.validation);
-        for (index, optimizer) in self.optimizers.iter().enumerate() {
-            ensure!(
-                !self.optimizers[..index].contains(optimizer),
-                "--optimizer: expected each once, got {} twice; give it once, and several --seeds for several runs",
-                optimizer.name()
-            );
-            ensure!(
-                !optimizer.switches() || validation > 0.0,
-                "--optimizer {}: expected samples for validation, which tell when to switch, and {} has none; hold some out \
-                 with --validation 0.1",
-                optimizer.name(),
-                experiment.name
-            );
-            ensure!(
-                !optimizer.is_tso_alra() || !self.cuda_graph,
-                "--cuda-graph: expected optimizers whose steps are all alike, got {}, which updates its second moments in \
-                 some of them; leave the option away",
-                optimizer.name()
-            );
-        }
-        for (index, (optimizer, _)) in self.lr.iter().enumerate() {
-            let named = optimizer.map_or("all", OptimizerKind::name);
-            ensure!(
-                self.lr[..index].iter().all(|(other, _)| other != optimizer),
-                "--lr: expected one rate for {named}, got two; give one"
-            );
-            ensure!(
-                optimizer.is_none_or(|optimizer| self.optimizers.contains(&optimizer)),
-                "--lr {named}=…: expected one of the --optimizer list, which has no {named}; add it there, or leave it away here"
-            );
-        }
-        ensure!(
-            self.patience.is_none() || validation > 0.0,
-            "--patience: expected samples for validation, and {} has none: a run that ends by its test samples would flatter \
-             itself; hold some out with --validation 0.1",
-            experiment.name
-        );
-        self.ensure_used("momentum", self.momentum.is_some(), Rule::has_momentum)?;
-        self.ensure_used("betas", self.betas.is_some(), Rule::has_betas)?;
         let length = match (self.paper, self.steps, self.epochs) {
             (true, ..) => Length::Paper(self.budget.unwrap_or(1.0)),
             (_, Some(steps), _) => Length::Steps(steps),
             (_, _, epochs) => Length::Epochs(epochs.unwrap_or(EPOCHS)),
         };
-        Ok(Settings {
+        let settings = Settings {
             length,
             rates: self.lr.clone(),
             scale: self.scale,
@@ -330,7 +290,48 @@ impl Options {
             cuda_graph: self.cuda_graph,
             max_time: self.max_time,
             given: config::given(),
-        })
+        };
+        let validates = settings.validation(experiment) > 0.0;
+        for (index, optimizer) in self.optimizers.iter().enumerate() {
+            ensure!(
+                !self.optimizers[..index].contains(optimizer),
+                "--optimizer: expected each once, got {} twice; give it once, and several --seeds for several runs",
+                optimizer.name()
+            );
+            ensure!(
+                !optimizer.switches() || validates,
+                "--optimizer {}: expected samples for validation, which tell when to switch, and {} has none; hold some out \
+                 with --validation 0.1",
+                optimizer.name(),
+                experiment.name
+            );
+            ensure!(
+                !optimizer.is_tso_alra() || !self.cuda_graph,
+                "--cuda-graph: expected optimizers whose steps are all alike, got {}, which updates its second moments in \
+                 some of them; leave the option away",
+                optimizer.name()
+            );
+        }
+        for (index, (optimizer, _)) in self.lr.iter().enumerate() {
+            let named = optimizer.map_or("all", OptimizerKind::name);
+            ensure!(
+                self.lr[..index].iter().all(|(other, _)| other != optimizer),
+                "--lr: expected one rate for {named}, got two; give one"
+            );
+            ensure!(
+                optimizer.is_none_or(|optimizer| self.optimizers.contains(&optimizer)),
+                "--lr {named}=…: expected one of the --optimizer list, which has no {named}; add it there, or leave it away here"
+            );
+        }
+        ensure!(
+            self.patience.is_none() || validates,
+            "--patience: expected samples for validation, and {} has none: a run that ends by its test samples would flatter \
+             itself; hold some out with --validation 0.1",
+            experiment.name
+        );
+        self.ensure_used("momentum", self.momentum.is_some(), Rule::has_momentum)?;
+        self.ensure_used("betas", self.betas.is_some(), Rule::has_betas)?;
+        Ok(settings)
     }
 
     /// What each of several processes is told besides.

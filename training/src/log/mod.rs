@@ -5,10 +5,9 @@ mod tensorboard;
 
 use crate::screen::warn;
 use crate::trainer::observer::{Begun, Observer, Tested};
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::ValueEnum;
 use experiments::run::Run;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -74,7 +73,7 @@ impl<W: Writer> Log<W> {
         }
     }
 
-    fn fail(&mut self, error: impl fmt::Display + fmt::Debug) {
+    fn fail(&mut self, error: Error) {
         warn(&format!("{}: the log cannot be written, and is given up: {error:#}", self.folder.display()));
         self.state = State::Failed;
     }

@@ -1,7 +1,7 @@
 //! The curve of a run in training: curve.csv, a row for each test.
 
 use anyhow::{Context, Result};
-use experiments::curve::{ALWAYS, CURVE_COLUMNS, CURVE_FILE, Evaluation, read_curve};
+use experiments::curve::{CURVE_COLUMNS, CURVE_FILE, Evaluation, TEST_COLUMNS, read_curve};
 use experiments::files::{write_atomically, write_synced};
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ impl Curve {
     fn bytes(&self) -> Result<Vec<u8>> {
         let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         let validates = self.rows.iter().any(|row| row.validation_error.is_some());
-        writer.write_record(&CURVE_COLUMNS[..if validates { CURVE_COLUMNS.len() } else { ALWAYS }])?;
+        writer.write_record(&CURVE_COLUMNS[..if validates { CURVE_COLUMNS.len() } else { TEST_COLUMNS }])?;
         self.rows.iter().try_for_each(|row| writer.serialize(row))?;
         writer.into_inner().context(CURVE_FILE)
     }

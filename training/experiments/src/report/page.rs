@@ -1,4 +1,4 @@
-//! What the report says, in the order in which it is read: the same for Markdown and HTML.
+//! What the report says, in the order in which it is read: the same whoever writes it.
 
 use super::numbers::{Crossing, Difference, Numbers, OfRow};
 use super::section::Section;

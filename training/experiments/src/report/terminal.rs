@@ -1,4 +1,4 @@
-//! The report for a terminal: nothing wider than it, tables included.
+//! The report for a terminal: nothing wider than it, tables included, where it has 80 columns.
 
 use super::page::{Block, TITLE, Table};
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Width, presets::ASCII_MARKDOWN};
