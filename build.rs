@@ -6,45 +6,11 @@ mod cuda;
 mod libtorch;
 #[path = "build/objects.rs"]
 mod objects;
+#[path = "build/sources.rs"]
+mod sources;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-const SOURCES: &[&str] = &[
-    "cpp/bng/library.cpp",
-    "cpp/bng/normalize.cpp",
-    "cpp/bridge.cpp",
-    "cpp/hatted/autocast.cpp",
-    "cpp/hatted/autograd.cpp",
-    "cpp/hatted/checks.cpp",
-    "cpp/hatted/convolution.cpp",
-    "cpp/hatted/linear.cpp",
-    "cpp/hatted/patches.cpp",
-    "cpp/optim/steps.cpp",
-    "cpp/svgd/cpu/second_moment.cpp",
-    "cpp/svgd/library.cpp",
-    "cpp/svgd/method.cpp",
-    "cpp/svgd/second_moment.cpp",
-    "cpp/tso_alra/inverse_root.cpp",
-    "cpp/tso_alra/library.cpp",
-    "cpp/tso_alra/method.cpp",
-];
-
-/// The inner loops of the CPU kernels, each with the flags of its instruction set. Which of them run is decided at run
-/// time: the build asks nothing of the machine that it is for.
-const LOOPS: &[(&str, &[&str])] = &[("cpp/svgd/cpu/loops_portable.cpp", &[])];
-const LOOPS_X86_64: &[(&str, &[&str])] = &[
-    ("cpp/svgd/cpu/loops_avx2.cpp", &["-mavx2", "-mf16c"]),
-    (
-        "cpp/svgd/cpu/loops_avx512.cpp",
-        &["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mf16c", "-mprefer-vector-width=512"],
-    ),
-];
-
-/// What the feature `cuda` adds: kernels for nvcc; their operators, and CUDA graphs, for the C++ compiler.
-const CUDA_KERNELS: &[&str] =
-    &["cuda/svgd/virtual_grad_kernel.cu", "cuda/svgd/second_moment_kernel.cu", "cuda/svgd/scale_kernel.cu"];
-const CUDA_SOURCES: &[&str] = &["cuda/svgd/second_moment.cpp", "cuda/graph.cpp"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -94,7 +60,11 @@ fn build() -> Result<(), String> {
     }
     let with_cuda = std::env::var_os("CARGO_FEATURE_CUDA").is_some();
     let cuda = if with_cuda { Some(add_cuda(&mut cpp, &libtorch)?) } else { None };
-    let sources = if with_cuda { [SOURCES, CUDA_SOURCES].concat() } else { SOURCES.to_vec() };
+    let groups: &[_] = match with_cuda {
+        true => &["operators", "bridge", "cuda-operators", "cuda-bridge"],
+        false => &["operators", "bridge"],
+    };
+    let sources: Vec<_> = sources::of(groups).map(|source| source.path).collect();
     let archived = objects::objects(&cpp, &sources, &out_dir()).and_then(|objects| {
         let mut library = cc::Build::new();
         if let Some(cuda) = &cuda {
@@ -130,21 +100,20 @@ fn build() -> Result<(), String> {
 /// After cpp/, whose symbols these libraries resolve.
 fn compile_loops(libtorch: &libtorch::Libtorch) -> Result<(), String> {
     let x86_64 = std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
-    for (source, flags) in LOOPS.iter().chain(if x86_64 { LOOPS_X86_64 } else { &[] }) {
-        let name = Path::new(source).file_stem().unwrap_or_default().to_string_lossy();
+    let groups: &[_] = if x86_64 { &["loops", "loops-x86_64"] } else { &["loops"] };
+    for sources::Source { path, flags } in sources::of(groups) {
+        let name = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
         let mut build = cc::Build::new();
         build
             .cpp(true)
             .std(&libtorch.cpp_standard())
-            .flags(*flags)
-            // No fused multiply-add: every instruction set gives the same bits. No errno and no floating-point traps:
-            // both would keep roots and selections from becoming vector instructions.
-            .flags(["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"])
+            .flags(flags)
+            .flags(sources::flags("loops"))
             .opt_level(3)
             .debug(false);
-        objects::objects(&build, &[source], &out_dir())
+        objects::objects(&build, &[path], &out_dir())
             .and_then(|objects| cc::Build::new().cpp(true).objects(objects).try_compile(&format!("tch_svgd_{name}")))
-            .map_err(|error| format!("{source} did not compile: {error}"))?;
+            .map_err(|error| format!("{path} did not compile: {error}"))?;
     }
     Ok(())
 }
@@ -172,7 +141,7 @@ fn add_cuda(cpp: &mut cc::Build, libtorch: &libtorch::Libtorch) -> Result<Cuda, 
     // SAFETY: no other thread runs in this program. The variable is where cc takes nvcc from.
     unsafe { std::env::set_var("NVCC", &toolkit.nvcc) };
     let mut kernels = Vec::new();
-    for kernel in CUDA_KERNELS {
+    for sources::Source { path: kernel, .. } in sources::of(&["kernels"]) {
         // One build a file: given several, cc would compile code that is linked on the device, which nothing here needs.
         let mut nvcc = cc::Build::new();
         nvcc.cuda(true)
