@@ -1,6 +1,6 @@
 # `make test` and `make demo` obtain libtorch themselves; see scripts/libtorch.
 
-.PHONY: libtorch doctor test test-library demo results bench lint doc format cuda check-kernels check-cuda
+.PHONY: libtorch doctor test test-library test-python demo results bench lint doc format cuda check-kernels check-cuda
 
 libtorch:
 	scripts/libtorch
@@ -16,6 +16,10 @@ test: libtorch
 LIBRARY_TESTS = hatted svgd tso_alra bng optim build cuda_graph instruction_sets threads
 test-library: libtorch
 	cargo test --package tch-svgd --lib $(LIBRARY_TESTS:%=--test %)
+
+# The Python package, built and tested in a virtual environment with PyTorch: five gigabytes below target/.
+test-python:
+	scripts/test-python
 
 # ResNet-20 with SGD and SVGD side by side, on the handwritten digits that the program carries: the paper's schedule in 280
 # steps, two minutes on two idle cores. SGD has ten times the paper's rate, with which it comes nowhere in so few steps (13.6 %).
@@ -55,7 +59,7 @@ lint: libtorch
 	cargo fmt --check
 	cargo clippy --all-targets -- --deny warnings
 	clang-format --dry-run --Werror $(CPP)
-	shellcheck -x scripts/doctor scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/texts scripts/with-tch scripts/check-cuda .ci/run
+	shellcheck -x scripts/doctor scripts/test-python scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/texts scripts/with-tch scripts/check-cuda .ci/run
 
 doc: libtorch
 	RUSTDOCFLAGS="--deny warnings" cargo doc --package tch-svgd --no-deps

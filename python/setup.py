@@ -4,6 +4,7 @@ TCH_SVGD_CUDA=1 compiles the kernels of cuda/ as well, for which PyTorch must be
 without, CUDA tensors work by PyTorch's own operators. LIBTORCH_BYPASS_VERSION_CHECK=1 takes a PyTorch that was not tried.
 """
 
+import json
 import os
 import pathlib
 import platform
@@ -37,8 +38,6 @@ def import_torch():
                 "is installed; `pip install torch` first. Where the installer builds in an environment of its own (uv, "
                 "poetry), install with --no-build-isolation"
             )
-        import json
-
         # Behind what is there: the setuptools at work stays the one that pip has fetched.
         sys.path.extend(folder for folder in json.loads(answer.stdout) if folder and folder not in sys.path)
         import torch
@@ -86,7 +85,7 @@ class Sources:
 
 def options():
     torch = import_torch()
-    from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
+    from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
 
     version = release(torch)
     standard = f"-std=c++{cpp_standard(version)}"
@@ -95,6 +94,11 @@ def options():
         sys.exit(
             f"tch-svgd: TCH_SVGD_CUDA is set, but PyTorch {torch.__version__} is one without CUDA; unset it, or "
             "install a PyTorch with CUDA"
+        )
+    if with_cuda and CUDA_HOME is None:
+        sys.exit(
+            "tch-svgd: TCH_SVGD_CUDA is set, but there is no nvcc on PATH and no CUDA_HOME: `scripts/nvcc` in a checkout of "
+            f"tch-svgd fetches one, then CUDA_HOME={ROOT}/.cuda"
         )
     sources = Sources()
     groups = ["operators", "cuda-operators", "kernels"] if with_cuda else ["operators"]
@@ -160,5 +164,6 @@ def options():
     }
 
 
-os.chdir(HERE)
-setup(version=crate_version(), **options())
+if __name__ == "__main__":
+    os.chdir(HERE)
+    setup(version=crate_version(), **options())

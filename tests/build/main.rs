@@ -11,3 +11,4 @@ mod finding_libtorch;
 mod objects;
 mod pairs;
 mod project;
+mod sources;
