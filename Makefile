@@ -53,7 +53,7 @@ check-kernels:
 check-cuda:
 	scripts/check-cuda
 
-CPP = $(wildcard tests/counter/src/*.h tests/counter/src/*.cpp $(foreach ending,h cpp inc cuh cu,$(foreach folder,cpp cpp/* cpp/*/* cuda cuda/* tests/emulation tests/emulation/*/*,$(folder)/*.$(ending))))
+CPP = $(wildcard tests/counter/src/*.h tests/counter/src/*.cpp training/tests/programs/*.cpp $(foreach ending,h cpp inc cuh cu,$(foreach folder,cpp cpp/* cpp/*/* cuda cuda/* tests/emulation tests/emulation/*/*,$(folder)/*.$(ending))))
 
 lint: libtorch
 	cargo fmt --check

@@ -4,6 +4,22 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
+
+/// What a file is called while it is written.
+const WRITING: &str = ".writing-";
+
+/// Removes what programs that were killed have left half-written in a folder: what nobody has written to for an hour. It is in
+/// nobody's way: where it cannot be removed, it stays.
+pub fn remove_abandoned(folder: &Path) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(WRITING)) {
+        let age = entry.metadata().and_then(|file| file.modified()).map(|time| time.elapsed().unwrap_or_default());
+        if age.is_ok_and(|age| age > Duration::from_secs(3600)) {
+            std::fs::remove_file(entry.path()).ok();
+        }
+    }
+}
 
 /// Writes beside, syncs and renames.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
@@ -12,7 +28,7 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
         let mut builder = tempfile::Builder::new();
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // as any new file
-        let mut file = builder.prefix(".writing-").tempfile_in(folder)?;
+        let mut file = builder.prefix(WRITING).tempfile_in(folder)?;
         file.write_all(contents)?;
         file.as_file().sync_all()?;
         file.persist(path)?;

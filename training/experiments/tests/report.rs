@@ -815,6 +815,20 @@ fn one_that_is_damaged_leaves_the_others_in_the_report() {
 /// A reader who closes the pipe has seen enough.
 #[cfg(unix)]
 #[test]
+fn what_a_killed_program_has_left_half_written_goes_and_what_another_writes_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    write_seeds(folder.path());
+    let [old, new] = ["old", "new"].map(|name| folder.path().join(format!(".writing-{name}")));
+    for path in [&old, &new] {
+        std::fs::write(path, "half").unwrap();
+    }
+    let file = std::fs::File::options().write(true).open(&old).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7200)).unwrap();
+    run(report(folder.path(), &["."]).args(["--out", "."]));
+    assert!(!old.exists() && new.exists());
+}
+
+#[test]
 fn a_closed_pipe_is_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     write_seeds(folder.path());

@@ -10,6 +10,9 @@ mod checkpoints;
 mod config;
 mod data;
 mod examples;
+// A library is preloaded.
+#[cfg(target_os = "linux")]
+mod faults;
 #[cfg(unix)]
 mod folders;
 mod images;

@@ -13,7 +13,7 @@ mod statistics;
 mod terminal;
 pub mod text;
 
-use crate::files::write_atomically;
+use crate::files::{remove_abandoned, write_atomically};
 use crate::optimizer::OptimizerKind;
 use crate::run::Run;
 use anyhow::{Context, Result, ensure};
@@ -102,6 +102,7 @@ pub fn write(runs: &[Run], options: &Options) -> Result<Report> {
         ]) {
             write_atomically(&out.join(file), contents)?;
         }
+        remove_abandoned(out);
     }
     Ok(Report(blocks))
 }
