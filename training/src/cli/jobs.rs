@@ -93,6 +93,11 @@ fn tell<'a>(running: impl Iterator<Item = &'a Running>, signal: Signal) {
 fn start(part: &Part, more: &[String]) -> Result<(Child, Arc<AtomicBool>, JoinHandle<()>)> {
     let options = config::of_run(config::given(), part.optimizer, part.seed);
     let mut command = Command::new(program()?);
+    // The name that the user has given, for the record.
+    #[cfg(unix)]
+    if let Some(name) = std::env::args_os().next() {
+        std::os::unix::process::CommandExt::arg0(&mut command, name);
+    }
     command.arg(format!("--part={}", getpid().as_raw_nonzero()));
     command.args(config::words(&options)?).args(more).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot be started")?;

@@ -56,6 +56,10 @@ fn runs_side_by_side_are_those_one_after_another() {
         let [one, two] = ["one", "two"].map(|out| folder.path().join(out).join(run));
         assert_eq!(curve(&one), curve(&two));
         assert_eq!(record(&one)["id"], record(&two)["id"]);
+        // The program as the user has called it.
+        let names = [one, two].map(|run| record(&run)["origin"]["command"].as_str().unwrap().to_owned());
+        let names = names.each_ref().map(|command| command.split(' ').next());
+        assert_eq!(names[0], names[1]);
         assert!(text.contains(&format!("{run}: step 20/40")), "{text}");
     }
     // One table, one word on the data.
