@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional
 
 import tch_svgd
@@ -69,7 +70,7 @@ def test_a_grad_scaler_and_its_scale_leave_the_moment_that_of_the_true_gradient(
     plain.load_state_dict(model.state_dict())
     tch_svgd.swap_(model, svgd)
     tch_svgd.swap_(plain)
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler = GradScaler("cpu", init_scale=1024.0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x, target = torch.randn(5, 4), torch.randn(5, 3)
 

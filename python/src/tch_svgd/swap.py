@@ -17,8 +17,9 @@ def swap_(model: Model, svgd: Svgd | None = None, *, where: Callable[[str, nn.Mo
     """Makes :class:`Linear` and :class:`Conv2d` of the ``torch.nn.Linear`` and ``torch.nn.Conv2d`` of a model, in place.
 
     The modules stay the same objects, with their parameters, hooks and buffers: an optimizer that has the parameters goes on,
-    and so does whatever else refers to them. They share ``svgd``. Not swapped is what is derived from the two (as is
-    ``out_proj`` of ``torch.nn.MultiheadAttention``, whose ``forward`` never runs).
+    and so does whatever else refers to them. They share ``svgd``. Not swapped is what is derived from the two: ``out_proj`` of
+    ``torch.nn.MultiheadAttention``, whose ``forward`` never runs, lazy layers, and layers that have parametrizations already
+    (register these after the swap).
 
     Args:
         model: any module, which may itself be one of the two.
