@@ -12,36 +12,48 @@
 #include <cuda_runtime_api.h>
 
 #include <mutex>
+#include <utility>
 
 namespace hatted::cuda {
 namespace {
 
 // Tells a random number generator that a capture is over: before libtorch 2.13 it is in one or in none ...
 template <typename State, typename Id>
-auto leave_capture(State& state, Id /*capture*/, int /*preferred*/) -> decltype(void(state.capturing_)) {
+auto leave_capture(State& state, at::cuda::CUDAGraph* graph, Id /*capture*/, int /*preferred*/)
+    -> decltype(void(state.capturing_)) {
   state.capturing_ = false;
+  // The graph's destructor ends the process where it is not in here, as when capture_begin found no memory.
+  state.registered_graphs_.insert(graph);
 }
 
 // ... and since then it has a state for each.
 template <typename State, typename Id>
-void leave_capture(State& state, Id capture, long /*otherwise*/) {
+void leave_capture(State& state, at::cuda::CUDAGraph* /*graph*/, Id capture, long /*otherwise*/) {
   const std::lock_guard<std::mutex> lock(state.capture_states_mutex_);
   state.capture_states_.erase(capture);
+}
+
+template <typename Undo>
+void quietly(Undo&& undo) noexcept {
+  try {
+    undo();
+  } catch (...) {
+  }
 }
 
 // Gives back the pinned memory of a capture. Before libtorch 2.11 it had no pool of its own.
 template <typename Allocator, typename Pool>
 auto leave_pool(Allocator* allocator, Pool pool, int /*preferred*/) -> decltype(allocator->release_pool(pool)) {
-  allocator->end_allocate_to_pool(pool);
-  allocator->release_pool(pool);
+  quietly([&] { allocator->end_allocate_to_pool(pool); });
+  quietly([&] { allocator->release_pool(pool); });
 }
 
 template <typename Allocator, typename Pool>
 void leave_pool(Allocator* /*allocator*/, Pool /*pool*/, long /*otherwise*/) {}
 
 // CUDAGraph has no way out of a capture that failed: its capture_end throws before it has told the allocators and the
-// random number generator that the capture is over. From then on, random numbers would be refused outside of captures,
-// and memory would wait for the end of the capture to be freed.
+// random number generator all that the end of a capture means. From then on, random numbers would be refused outside of
+// captures, and memory would wait for the end of the capture, or of the process, to be freed.
 struct Capture : at::cuda::CUDAGraph {
   ~Capture() {
     // What throws here would end the process: after an error of the device there is nothing left to give back.
@@ -59,33 +71,25 @@ struct Capture : at::cuda::CUDAGraph {
     auto status = cudaStreamCaptureStatusNone;
     cudaStreamIsCapturing(capture_stream_, &status);
     if (status != cudaStreamCaptureStatusNone) {
-      cudaGraph_t partial = nullptr;
-      cudaStreamEndCapture(capture_stream_, &partial);
-      if (partial != nullptr) {
-        cudaGraphDestroy(partial);
-      }
+      cudaStreamEndCapture(capture_stream_, &graph_);
+    }
+    // Or capture_end had it, and failed before it let reset() know.
+    if (graph_ != nullptr) {
+      cudaGraphDestroy(graph_);
+      graph_ = nullptr;
     }
     // CUDA keeps the last error for the next call that asks; whoever that is has no part in it.
     cudaGetLastError();
-    // Each is an error where capture_begin or capture_end failed on the other side of it.
-    quietly([&] {
-      c10::cuda::CUDACachingAllocator::endAllocateToPool(capture_dev_, mempool_id_);
-      c10::cuda::CUDACachingAllocator::releasePool(capture_dev_, mempool_id_);
-    });
-    quietly([&] { leave_pool(at::getHostAllocator(at::kCUDA), mempool_id_, 0); });
+    // Each is an error where capture_begin or capture_end failed on the other side of it: since libtorch 2.13, a
+    // capture_end that fails has ended the allocations, but released no pool. None is released twice.
+    const auto pool = std::exchange(mempool_id_, {});
+    quietly([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(capture_dev_, pool); });
+    quietly([&] { c10::cuda::CUDACachingAllocator::releasePool(capture_dev_, pool); });
+    quietly([&] { leave_pool(at::getHostAllocator(at::kCUDA), pool, 0); });
     for (const auto& entry : captured_generator_states_) {
-      leave_capture(*entry.first, capture_id_, 0);
+      leave_capture(*entry.first, this, capture_id_, 0);
     }
     return status == cudaStreamCaptureStatusInvalidated;
-  }
-
- private:
-  template <typename Undo>
-  static void quietly(Undo&& undo) noexcept {
-    try {
-      undo();
-    } catch (...) {
-    }
   }
 };
 

@@ -1,4 +1,4 @@
-"""What scripts/check-kernels replaces in copies of cuda/svgd: (file, text that stands there once, text in its place)."""
+"""What scripts/check-kernels replaces in copies of cuda/: (file, text that stands there once, text in its place)."""
 
 SECOND_MOMENT, VIRTUAL_GRAD, SCALE = "second_moment_kernel.cu", "virtual_grad_kernel.cu", "scale_kernel.cu"
 
@@ -108,5 +108,124 @@ FAULTS = {
     ]),
     "vectors never": ("float", "sanitizers", "never launched: column_second_moment_kernel<float", [
         (SECOND_MOMENT, "const auto kernel = aligned ? column", "const auto kernel = aligned && false ? column"),
+    ]),
+}
+
+# Faults of cuda/graph.cpp, each with the libtorch under it, the claim of graph/check.cpp that must be broken, and the
+# edits.
+GRAPH_FAULTS = {
+    # The beginning
+    "no stream of its own": ("2.13", "broken: a capture makes these calls", [
+        ("stream_guard_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device).unwrap())", "stream_guard_()"),
+    ]),
+    "the device not waited for": ("2.10", "broken: a capture makes these calls", [
+        ("c10::cuda::device_synchronize();", ""),
+    ]),
+    "the cache not emptied": ("2.13", "broken: a capture makes these calls", [
+        ("c10::cuda::CUDACachingAllocator::emptyCache();", ""),
+    ]),
+    "weights that were cast before": ("2.13", "broken: weights that were cast before a capture", [
+        ("as they are now.\n    at::autocast::clear_cache();", "as they are now."),
+    ]),
+    "a capture of all threads": ("2.13", "broken: another thread may make calls", [
+        ("cudaStreamCaptureModeThreadLocal", "cudaStreamCaptureModeGlobal"),
+    ]),
+    "a beginning not abandoned": ("2.13", "broken: a capture that fails to begin .*cudaStreamBeginCapture", [
+        ("capture_.abandon();\n      throw;", "throw;"),
+    ]),
+    # The end
+    "the stream not left": ("2.13", "broken: a capture makes these calls", [
+        ("throw;\n    }\n    leave_stream();", "throw;\n    }"),
+    ]),
+    "the stream not restored": ("2.10", "broken: an abandoned capture leaves nothing", [
+        ("stream_guard_.reset();", ""),
+    ]),
+    "weights that were cast in the capture": ("2.13", "broken: weights that were cast in a capture", [
+        ("after the next.\n    at::autocast::clear_cache();", "after the next."),
+    ]),
+    "an end not abandoned": ("2.11", "broken: a capture that CUDA declares invalid", [
+        ("abandon_capture();\n      throw;", "leave_stream();\n      throw;"),
+    ]),
+    "an abandoned capture not left": ("2.13", "broken: an abandoned capture leaves nothing", [
+        ("leave_stream();\n    return was_invalid;", "return was_invalid;"),
+    ]),
+    # What is abandoned
+    "a graph thrown away": ("2.13", "broken: a graph that is there", [
+        ("if (capture_ended_) {", "if (false) {"),
+    ]),
+    "a capture that goes on": ("2.10", "broken: an abandoned capture leaves nothing", [
+        ("cudaStreamEndCapture(capture_stream_, &graph_);", ""),
+    ]),
+    "an invalid capture that goes on": ("2.13", "broken: an abandoned capture that CUDA has declared invalid", [
+        ("if (status != cudaStreamCaptureStatusNone)", "if (status == cudaStreamCaptureStatusActive)"),
+    ]),
+    "an end without a beginning": ("2.13", "broken: a capture that never began is not ended", [
+        ("if (status != cudaStreamCaptureStatusNone)", "if (true)"),
+    ]),
+    "a partial graph kept": ("2.11", "broken: an abandoned capture leaves nothing", [
+        ("cudaGraphDestroy(graph_);", ""),
+    ]),
+    "a graph of a failed end kept": ("2.13", "broken: a capture that fails after its end .*cudaGraphGetNodes", [
+        ("    }\n    // Or capture_end had it, and failed before it let reset() know.\n    if (graph_", "    if (graph_"),
+        ("      graph_ = nullptr;\n", "      graph_ = nullptr;\n    }\n"),
+    ]),
+    "a graph destroyed twice": ("2.13", "broken: a capture is abandoned once", [
+        ("      graph_ = nullptr;\n", ""),
+    ]),
+    "the error kept": ("2.13", "broken: an abandoned capture that CUDA has declared invalid", [
+        ("cudaGetLastError();", ""),
+    ]),
+    "invalid never": ("2.10", "broken: an abandoned capture that CUDA has declared invalid", [
+        ("return status == cudaStreamCaptureStatusInvalidated;", "return false;"),
+    ]),
+    "invalid always": ("2.10", "broken: an abandoned capture leaves nothing", [
+        ("return status == cudaStreamCaptureStatusInvalidated;", "return status != cudaStreamCaptureStatusNone;"),
+    ]),
+    # Who is told
+    "allocations not ended": ("2.10", "broken: an abandoned capture leaves nothing", [
+        ("quietly([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(capture_dev_, pool); });", ""),
+    ]),
+    "a pool not released": ("2.10", "broken: an abandoned capture leaves nothing", [
+        ("quietly([&] { c10::cuda::CUDACachingAllocator::releasePool(capture_dev_, pool); });", ""),
+    ]),
+    "a pool not released after a failed end": ("2.13", "broken: a capture that CUDA declares invalid", [
+        ("(capture_dev_, pool); });\n    quietly([&] { c10::cuda::CUDACachingAllocator::rel", "(capture_dev_, pool);\n    c10::cuda::CUDACachingAllocator::rel"),
+    ]),
+    "a pool released twice": ("2.13", "broken: a capture is abandoned once", [
+        ("std::exchange(mempool_id_, {})", "mempool_id_"),
+    ]),
+    "pinned allocations not ended": ("2.11", "broken: an abandoned capture leaves nothing", [
+        ("quietly([&] { allocator->end_allocate_to_pool(pool); });", ""),
+    ]),
+    "a pinned pool not released": ("2.13", "broken: an abandoned capture leaves nothing", [
+        ("quietly([&] { allocator->release_pool(pool); });", ""),
+    ]),
+    "a pinned pool not released after a failed end": ("2.13", "broken: a capture that CUDA declares invalid", [
+        ("_pool(pool); });\n  quietly([&] { allocator->rel", "_pool(pool);\n  allocator->rel"),
+    ]),
+    "no pinned pool for any libtorch": ("2.11", "broken: an abandoned capture leaves nothing", [
+        ("pool, 0); });", "pool, 0L); });"),
+    ]),
+    "an allocator that keeps the other from it": ("2.13", "broken: a pool of the device that is not released", [
+        ("::releasePool(capture_dev_, pool); });\n    quietly([&] { leave", "::releasePool(capture_dev_, pool);\n    leave"),
+    ]),
+    "generators not told": ("2.10", "broken: an abandoned capture leaves nothing", [
+        ("state.capturing_ = false;", ""),
+    ]),
+    "generators not told of a capture": ("2.13", "broken: an abandoned capture leaves nothing", [
+        ("state.capture_states_.erase(capture);", ""),
+    ]),
+    "generators told without the lock": ("2.13", "broken: an abandoned capture leaves nothing", [
+        ("const std::lock_guard<std::mutex> lock(state.capture_states_mutex_);", ""),
+    ]),
+    # Destructors
+    "a generator that does not know the graph": ("2.10", "broken: .*register_graph: an exception left a destructor", [
+        ("state.registered_graphs_.insert(graph);", ""),
+    ]),
+    "a destructor that throws": ("2.10", "broken: a graph is dropped .*: an exception left a destructor", [
+        ("has_graph_ = has_graph_exec_ = capture_ended_ = false;", "throw;"),
+    ]),
+    "a destructor that tries again": ("2.13", "broken: a graph is dropped .*: an exception left a destructor", [
+        ("has_graph_ = has_graph_exec_ = capture_ended_ = false;", ""),
     ]),
 }
