@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .svgd import Svgd
 
+_NOT_BEGUN = "the second moment has no size yet: call the model once before it is compiled or exported"
+
 
 def checked(svgd: Svgd | None) -> Svgd:
     """These settings, or those of Svgd()."""
@@ -46,9 +48,7 @@ class _Hatted(nn.Module):
         return torch.zeros(size, device=self.weight.device, dtype=_accumulator(self.weight))
 
     # What a compiled forward pass has made its backward pass could not change.
-    @torch.compiler.disable(  # type: ignore[untyped-decorator]
-        reason="a second moment by element begins with the first forward pass: call the model once before it is compiled"
-    )
+    @torch.compiler.disable(reason=_NOT_BEGUN)  # type: ignore[untyped-decorator]
     def _begin_moment(self, size: list[int]) -> None:
         self.second_moment = self._zeros(size)
 
@@ -57,8 +57,7 @@ class _Hatted(nn.Module):
         if self.second_moment is None:
             if torch.compiler.is_exporting():
                 raise RuntimeError(
-                    f"{type(self).__name__}: its second moment has no size yet: call the model once before it is exported, "
-                    "or export it in torch.no_grad(), where it is the plain one"
+                    f"{type(self).__name__}: {_NOT_BEGUN}; or export it in torch.no_grad(), where it is the plain one"
                 )
             self._begin_moment(self._moment_size() or size())
         assert self.second_moment is not None
