@@ -76,48 +76,55 @@ fn wait_until(child: &mut Child, mut happened: impl FnMut() -> bool) -> bool {
     true
 }
 
+/// `KILLS=1000 cargo test -p training --test programs a_killed_run` kills a thousand times.
 #[test]
 fn a_killed_run_goes_on_to_the_same_end() {
     let folder = tempfile::tempdir().unwrap();
+    let wanted: usize = std::env::var("KILLS").map_or(6, |kills| kills.parse().expect("KILLS is a number"));
     // Their states: two moving means and the powers of the decays; a moving mean, and second moments of outputs.
     for optimizer in ["adam", "svgd-momentum"] {
         let run_of = |out: &str| folder.path().join(out).join(format!("{optimizer}-seed0"));
         run(&mut stepwise(folder.path(), optimizer, "whole"));
         assert_eq!(checkpoints(&run_of("whole")).len(), 2, "the last two are kept");
 
-        let killed = run_of("killed");
-        let mut in_the_middle_of_a_write = 0;
-        let mut kills = 0;
-        for attempt in 0.. {
-            let mut child = stepwise(folder.path(), optimizer, "killed").arg("--resume").spawn().unwrap();
-            // At a step that nobody has chosen, and in every other attempt while a checkpoint is being written.
-            let time = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
-            let more = 1 + time as usize % 9;
-            let (mut newest, mut seen) = (checkpoints(&killed).pop(), 0);
-            let alive = wait_until(&mut child, || {
-                let now = checkpoints(&killed).pop();
-                if now != newest {
-                    newest = now;
-                    seen += 1;
+        let (mut kills, mut in_the_middle_of_a_write, mut runs) = (0, 0, 0);
+        while runs == 0 || kills < wanted / 2 {
+            let out = format!("killed{runs}");
+            runs += 1;
+            let killed = run_of(&out);
+            for attempt in 0.. {
+                let mut child = stepwise(folder.path(), optimizer, &out).arg("--resume").spawn().unwrap();
+                // At a step that nobody has chosen, and in every other attempt while a checkpoint is being written.
+                let time = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
+                let more = 1 + time as usize % 9;
+                let (mut newest, mut seen) = (checkpoints(&killed).pop(), 0);
+                let alive = wait_until(&mut child, || {
+                    let now = checkpoints(&killed).pop();
+                    if now != newest {
+                        newest = now;
+                        seen += 1;
+                    }
+                    seen >= more && (attempt % 2 == 0 || half_written(&killed))
+                });
+                child.kill().unwrap(); // SIGKILL
+                child.wait().unwrap();
+                if !alive {
+                    break;
                 }
-                seen >= more && (attempt % 2 == 0 || half_written(&killed))
-            });
-            child.kill().unwrap(); // SIGKILL
-            child.wait().unwrap();
-            if !alive {
-                break;
+                kills += 1;
+                in_the_middle_of_a_write += usize::from(half_written(&killed));
             }
-            kills += 1;
-            in_the_middle_of_a_write += usize::from(half_written(&killed));
+            let text = stdout(&run(stepwise(folder.path(), optimizer, &out).arg("--resume")));
+            assert!(text.contains("had come to its end before"), "{text}");
+            assert_same(&killed, &run_of("whole"));
+            assert!(!half_written(&killed), "what was half-written is cleared away");
+            // A third is there if the last kill came between a checkpoint of the last step and the removal of the oldest.
+            assert!((2..=3).contains(&checkpoints(&killed).len()), "the last two are kept");
+            std::fs::remove_dir_all(killed).unwrap();
         }
+        println!("{optimizer}: {kills} kills in {runs} runs, {in_the_middle_of_a_write} of them within a write");
         assert!(kills >= 3, "{kills} kills");
         assert!(in_the_middle_of_a_write >= 1, "of {kills} kills none left a part of a checkpoint");
-        let text = stdout(&run(stepwise(folder.path(), optimizer, "killed").arg("--resume")));
-        assert!(text.contains("had come to its end before"), "{text}");
-        assert_same(&killed, &run_of("whole"));
-        assert!(!half_written(&killed), "what was half-written is cleared away");
-        // A third is there if the last kill came between a checkpoint of the last step and the removal of the oldest.
-        assert!((2..=3).contains(&checkpoints(&killed).len()), "the last two are kept");
     }
 }
 
