@@ -61,15 +61,16 @@ Rule check(at::TensorList gradients, at::TensorList parameters, at::IntArrayRef 
   HATTED_CHECK(ConfigError, gradients.size() == parameters.size(), kOp,
                ": argument 'parameters': expected one for each of the ", gradients.size(), " gradients, got ",
                parameters.size(), "; pass both lists in one order");
+  const auto all = static_cast<int64_t>(gradients.size());
   int64_t sum = 0;
   for (const auto count : blocks) {
     HATTED_CHECK(ConfigError, count >= 1, kOp, ": argument 'blocks': expected counts of at least 1, got ", blocks,
                  "; leave out what has no gradient");
-    sum += count;
+    // No further than to one too many: of counts without a bound the sum could come round to that of the gradients.
+    sum += std::min(count, all + 1 - sum);
   }
-  HATTED_CHECK(ConfigError, sum == static_cast<int64_t>(gradients.size()), kOp,
-               ": argument 'blocks': expected counts whose sum is ", gradients.size(), ", that of the gradients, got ",
-               blocks, "; count each gradient in one block");
+  HATTED_CHECK(ConfigError, sum == all, kOp, ": argument 'blocks': expected counts whose sum is ", all,
+               ", that of the gradients, got ", blocks, "; count each gradient in one block");
   std::unordered_set<const c10::TensorImpl*> seen;
   for (size_t i = 0; i < gradients.size(); ++i) {
     const auto& gradient = gradients[i];
