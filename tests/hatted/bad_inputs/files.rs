@@ -38,7 +38,8 @@ fn damaged(folder: &Path, good: &[u8]) -> Vec<PathBuf> {
     let header = format!(r#"{{"t":{{"dtype":"F32","shape":[{0},{0}],"data_offsets":[0,4]}}}}"#, u64::MAX / 2);
     write("vast".to_owned(), &[&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 4]].concat());
     // The header's bytes, replaced one by one.
-    for place in (8..good.len().min(300)).step_by(23) {
+    let header = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    for place in (8..8 + header).step_by(23) {
         let mut bytes = good.to_vec();
         bytes[place] = 0xff;
         write(format!("at_{place}"), &bytes);
@@ -140,10 +141,10 @@ fn scaler(trial: &mut Trial, folder: &Path) {
     .into_iter()
     .enumerate()
     {
-        let text = String::from_utf8(bytes.clone()).unwrap();
-        assert!(text.contains(good) && good.len() == bad.len());
+        let place = bytes.windows(good.len()).position(|part| part == good.as_bytes()).unwrap();
+        assert_eq!(good.len(), bad.len(), "the header's length is in front of it");
         let file = folder.join(format!("field_{number}"));
-        fs::write(&file, text.replacen(good, bad, 1)).unwrap();
+        fs::write(&file, [&bytes[..place], bad.as_bytes(), &bytes[place + good.len()..]].concat()).unwrap();
         trial.refused_file(&subject, &file, || scaler.borrow_mut().load(&file));
     }
 }

@@ -25,11 +25,10 @@ const SPOILED: &[(fn(&Tensor) -> Tensor, bool)] = &[
     (|t| Tensor::ones(t.size(), (Kind::Bool, Device::Cpu)), true),
     (|t| Tensor::ones(t.size(), (Kind::ComplexFloat, Device::Cpu)), true),
     (|t| t.detach().to_kind(Kind::Float).to_sparse_sparse_dim(t.dim() as i64), true),
-    (|t| t.detach().to_kind(Kind::Half), false),
     (|t| t.detach().to_kind(if t.kind() == Kind::Double { Kind::Float } else { Kind::Double }), false),
     (|t| to_meta(&t.detach()).unwrap(), false),
     (|_| zeros(&[1, 1, 1, 1, 1], Kind::Float), false),
-    (|t| Tensor::cat(&[t.detach().unsqueeze(0), t.detach().unsqueeze(0)], 0).unsqueeze(0).unsqueeze(0), false),
+    (|_| zeros(&[2, 1, 2], Kind::BFloat16), false),
 ];
 
 /// Ways to spoil a tensor that is changed in place.
@@ -234,7 +233,7 @@ fn normalize(trial: &mut Trial) {
     let with = |t: &[Tensor], rule| bng::normalize(&[&t[0]], &[&t[1]], &[1], &t[2], &t[3], rule);
     let call = |t: &[Tensor]| with(t, Normalization::Unit);
     let (says, names) = ("bng::normalize_: argument ", &["gradients", "parameters", "norms", "skipped"]);
-    Operator { says, names, states: &[0, 2], tensors: &tensors, call: &call }.try_all(trial);
+    Operator { says, names, states: &[0], tensors: &tensors, call: &call }.try_all(trial);
     let kept = tensors();
     let state = || kept.iter().map(Tensor::shallow_clone).collect();
     let subject = Subject { says, state: &state, good: &|| call(&kept) };
