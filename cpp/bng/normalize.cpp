@@ -39,7 +39,8 @@ Rule parse(std::string_view rule) {
   return rule == "unit" ? Rule::kUnit : rule == "clip" ? Rule::kClip : Rule::kAdaptive;
 }
 
-// What is changed in place has memory for each of its elements: libtorch would say so when the first of them have changed.
+// What is changed in place has memory for each of its elements: libtorch would say so when the first of them have
+// changed.
 void check_memory(const char* name, const Tensor& changed) {
   HATTED_CHECK(ConfigError, at::has_internal_overlap(changed) != at::MemOverlap::Yes, kOp, ": argument '", name,
                "': expected memory for each element, got strides ", changed.sym_strides(),

@@ -55,17 +55,20 @@ void check(at::TensorList factors, at::TensorList roots, double eps) {
     HATTED_CHECK(ShapeError,
                  (factors[i].dim() == 2 || factors[i].dim() == 3) &&
                      factors[i].sym_size(-1) == factors[i].sym_size(-2) && factors[i].sym_size(-1) >= 1,
-                 kOp, ": argument 'factors': expected square matrices [n, n] or [groups, n, n] of at least 1x1, got shape ",
+                 kOp,
+                 ": argument 'factors': expected square matrices [n, n] or [groups, n, n] of at least 1x1, got shape ",
                  factors[i].sym_sizes(), "; pass A and B of a layer");
     hatted::check_state(kOp, "roots", roots[i], factors[i]);
     HATTED_CHECK(ShapeError, roots[i].sym_sizes() == factors[i].sym_sizes(), kOp, ": argument 'roots': expected shape ",
                  factors[i].sym_sizes(), " (that of its factor), got ", roots[i].sym_sizes(),
                  "; create it with that shape");
     for (size_t other = 0; other < i; ++other) {
-      HATTED_CHECK(ConfigError, !overlap(roots[i], roots[other]) && !overlap(roots[i], factors[other]) &&
-                       !overlap(roots[other], factors[i]),
-                   kOp, ": argument 'roots': expected memory of its own for each, got some that another root or factor has "
-                   "too; it is changed in place: call copy() on it first");
+      HATTED_CHECK(
+          ConfigError,
+          !overlap(roots[i], roots[other]) && !overlap(roots[i], factors[other]) && !overlap(roots[other], factors[i]),
+          kOp,
+          ": argument 'roots': expected memory of its own for each, got some that another root or factor has "
+          "too; it is changed in place: call copy() on it first");
     }
   }
   HATTED_CHECK(ConfigError, std::isfinite(eps) && eps > 0, kOp, ": argument 'eps': expected a finite number > 0, got ",

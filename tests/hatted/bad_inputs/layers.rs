@@ -120,10 +120,11 @@ fn bad_inputs(size: &[i64]) -> Vec<Tensor> {
 fn bad_parameters() -> Vec<Tensor> {
     vec![
         Tensor::new(),
-        f(&[]),
-        f(&[7]),
-        f(&[2, 2, 2]),
-        f(&[0, 0]),
+        leaf(&f(&[])),
+        leaf(&f(&[7])),
+        leaf(&f(&[2, 2, 2])),
+        leaf(&f(&[0, 0])),
+        leaf(&zeros(&[4, 5], Kind::Half)),
         zeros(&[4, 5], Kind::Int64),
         zeros(&[4, 5], Kind::ComplexFloat),
         f(&[4, 5]).to_sparse_sparse_dim(2),
