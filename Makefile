@@ -1,6 +1,6 @@
 # `make test` and `make demo` obtain libtorch themselves; see scripts/libtorch.
 
-.PHONY: libtorch doctor test test-library test-python demo results bench lint doc format cuda check-kernels check-cuda
+.PHONY: libtorch doctor test test-library test-python demo results bench lint doc format cuda check-kernels check-cuda sanitize
 
 libtorch:
 	scripts/libtorch
@@ -53,13 +53,18 @@ check-kernels:
 check-cuda:
 	scripts/check-cuda
 
+# The tests of the operators with our C++ under AddressSanitizer and UndefinedBehaviorSanitizer, and two planted faults that must
+# be found. A build of its own, in target/sanitize.
+sanitize:
+	scripts/sanitize
+
 CPP = $(wildcard tests/counter/src/*.h tests/counter/src/*.cpp training/tests/programs/*.cpp $(foreach ending,h cpp inc cuh cu,$(foreach folder,cpp cpp/* cpp/*/* cuda cuda/* tests/emulation tests/emulation/* tests/emulation/*/* tests/emulation/*/*/*,$(folder)/*.$(ending))))
 
 lint: libtorch
 	cargo fmt --check
 	cargo clippy --all-targets -- --deny warnings
 	clang-format --dry-run --Werror $(CPP)
-	shellcheck -x scripts/doctor scripts/test-python scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/texts scripts/with-tch scripts/check-cuda .ci/run
+	shellcheck -x scripts/doctor scripts/test-python scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/texts scripts/with-tch scripts/check-cuda scripts/sanitize .ci/run
 
 doc: libtorch
 	RUSTDOCFLAGS="--deny warnings" cargo doc --package tch-svgd --no-deps

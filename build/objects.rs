@@ -10,7 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub fn objects(build: &cc::Build, sources: &[&str], folder: &Path) -> Result<Vec<PathBuf>, cc::Error> {
     let mut build = build.clone();
     build.out_dir(folder).flag("-MD"); // beside each object, the files that it was made of
-    let command = format!("{:?}", build.get_compiler().to_command());
+    // Not the command as it is run, whose environment is that of cargo: another target folder is no other object.
+    let compiler = build.get_compiler();
+    let command = format!("{:?} {:?}", compiler.path(), compiler.args());
     let fixed: Vec<_> = build.get_files().map(Path::to_owned).collect();
     let (mut objects, mut stale) = (Vec::new(), Vec::new());
     for source in sources.iter().map(PathBuf::from) {

@@ -94,7 +94,7 @@ impl<'a> StateFile<'a> {
         let Some((kind, _)) = admitted.iter().find(|(_, dtype)| *dtype == view.dtype()) else {
             let names: Vec<_> = admitted.iter().map(|(_, dtype)| format!("{dtype:?}")).collect();
             let (names, got) = (names.join(" or "), view.dtype());
-            return Err(self.error(format!("tensor '{key}': expected kind {names}, got {got:?}")));
+            return Err(self.error(format!("tensor '{key}': expected kind {names}, got {got:?}; the file is damaged")));
         };
         Ok(Some(Tensor::f_from_data_size(view.data(), &size, *kind)?))
     }

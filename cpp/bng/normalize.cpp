@@ -3,6 +3,7 @@
 // kernel.
 #include "normalize.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
@@ -38,17 +39,28 @@ Rule parse(std::string_view rule) {
   return rule == "unit" ? Rule::kUnit : rule == "clip" ? Rule::kClip : Rule::kAdaptive;
 }
 
+// What is changed in place has memory for each of its elements: libtorch would say so when the first of them have
+// changed.
+void check_memory(const char* name, const Tensor& changed) {
+  HATTED_CHECK(ConfigError, at::has_internal_overlap(changed) != at::MemOverlap::Yes, kOp, ": argument '", name,
+               "': expected memory for each element, got strides ", changed.sym_strides(),
+               "; it is changed in place: call contiguous() on it first");
+}
+
 // A place for results of this kind and these sizes, beside the gradients.
 void check_place(const char* name, const Tensor& place, const Tensor& gradient, at::ScalarType kind,
                  c10::SymIntArrayRef sizes) {
   HATTED_CHECK(ConfigError, place.defined(), kOp, ": argument '", name,
                "': expected a tensor, got an undefined one; create it with zeros");
+  HATTED_CHECK(UnsupportedError, place.layout() == at::kStrided, kOp, ": argument '", name,
+               "': expected a dense (strided) tensor, got layout ", place.layout(), "; create it with zeros");
   HATTED_CHECK(DeviceError, place.device() == gradient.device(), kOp, ": argument '", name, "': expected device ",
                gradient.device(), " (where the gradients are), got ", place.device(), "; move it with to_device");
   HATTED_CHECK(KindError, place.scalar_type() == kind, kOp, ": argument '", name, "': expected kind ", kind, ", got ",
                place.scalar_type(), "; create it with that kind");
   HATTED_CHECK(ShapeError, place.sym_sizes() == sizes, kOp, ": argument '", name, "': expected shape ", sizes, ", got ",
                place.sym_sizes(), "; create it with that shape");
+  check_memory(name, place);
 }
 
 Rule check(at::TensorList gradients, at::TensorList parameters, at::IntArrayRef blocks, const Tensor& norms,
@@ -61,19 +73,21 @@ Rule check(at::TensorList gradients, at::TensorList parameters, at::IntArrayRef 
   HATTED_CHECK(ConfigError, gradients.size() == parameters.size(), kOp,
                ": argument 'parameters': expected one for each of the ", gradients.size(), " gradients, got ",
                parameters.size(), "; pass both lists in one order");
+  const auto all = static_cast<int64_t>(gradients.size());
   int64_t sum = 0;
   for (const auto count : blocks) {
     HATTED_CHECK(ConfigError, count >= 1, kOp, ": argument 'blocks': expected counts of at least 1, got ", blocks,
                  "; leave out what has no gradient");
-    sum += count;
+    // No further than to one too many: of counts without a bound the sum could come round to that of the gradients.
+    sum += std::min(count, all + 1 - sum);
   }
-  HATTED_CHECK(ConfigError, sum == static_cast<int64_t>(gradients.size()), kOp,
-               ": argument 'blocks': expected counts whose sum is ", gradients.size(), ", that of the gradients, got ",
-               blocks, "; count each gradient in one block");
+  HATTED_CHECK(ConfigError, sum == all, kOp, ": argument 'blocks': expected counts whose sum is ", all,
+               ", that of the gradients, got ", blocks, "; count each gradient in one block");
   std::unordered_set<const c10::TensorImpl*> seen;
   for (size_t i = 0; i < gradients.size(); ++i) {
     const auto& gradient = gradients[i];
     hatted::check_tensor(kOp, "gradients", gradient);
+    check_memory("gradients", gradient);
     hatted::check_same(kOp, "parameters", parameters[i], "gradients", gradient);
     HATTED_CHECK(ShapeError, gradient.sym_sizes() == parameters[i].sym_sizes(), kOp,
                  ": argument 'gradients': expected shape ", parameters[i].sym_sizes(), ", that of its parameter, got ",

@@ -2,6 +2,7 @@
 // that fails, in Double.
 #include "inverse_root.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
 #include <ATen/ops/_linalg_eigh.h>
@@ -33,6 +34,15 @@ namespace {
 
 constexpr auto kOp = "tso_alra::_inverse_roots";
 
+// Whether two tensors have memory in common. Where sizes are symbols a compiler asks, which gives each its own.
+bool overlap(const Tensor& a, const Tensor& b) {
+  if (a.unsafeGetTensorImpl()->has_symbolic_sizes_strides() || b.unsafeGetTensorImpl()->has_symbolic_sizes_strides()) {
+    return false;
+  }
+  const auto status = at::get_overlap_status(a, b);
+  return status == at::MemOverlapStatus::Full || status == at::MemOverlapStatus::Partial;
+}
+
 void check(at::TensorList factors, at::TensorList roots, double eps) {
   HATTED_CHECK(ConfigError, factors.size() == roots.size(), kOp,
                ": argument 'roots': expected a tensor for each of the ", factors.size(), " factors, got ", roots.size(),
@@ -43,13 +53,23 @@ void check(at::TensorList factors, at::TensorList roots, double eps) {
                  ": argument 'factors': expected kind Float or Double, got ", factors[i].scalar_type(),
                  "; convert it with to_kind");
     HATTED_CHECK(ShapeError,
-                 (factors[i].dim() == 2 || factors[i].dim() == 3) && factors[i].sym_size(-1) == factors[i].sym_size(-2),
-                 kOp, ": argument 'factors': expected square matrices [n, n] or [groups, n, n], got shape ",
+                 (factors[i].dim() == 2 || factors[i].dim() == 3) &&
+                     factors[i].sym_size(-1) == factors[i].sym_size(-2) && factors[i].sym_size(-1) >= 1,
+                 kOp,
+                 ": argument 'factors': expected square matrices [n, n] or [groups, n, n] of at least 1x1, got shape ",
                  factors[i].sym_sizes(), "; pass A and B of a layer");
     hatted::check_state(kOp, "roots", roots[i], factors[i]);
     HATTED_CHECK(ShapeError, roots[i].sym_sizes() == factors[i].sym_sizes(), kOp, ": argument 'roots': expected shape ",
                  factors[i].sym_sizes(), " (that of its factor), got ", roots[i].sym_sizes(),
                  "; create it with that shape");
+    for (size_t other = 0; other < i; ++other) {
+      HATTED_CHECK(
+          ConfigError,
+          !overlap(roots[i], roots[other]) && !overlap(roots[i], factors[other]) && !overlap(roots[other], factors[i]),
+          kOp,
+          ": argument 'roots': expected memory of its own for each, got some that another root or factor has "
+          "too; it is changed in place: call copy() on it first");
+    }
   }
   HATTED_CHECK(ConfigError, std::isfinite(eps) && eps > 0, kOp, ": argument 'eps': expected a finite number > 0, got ",
                eps, "; correct the setting");

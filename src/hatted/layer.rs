@@ -76,6 +76,10 @@ pub(super) fn layer_name(vs: &nn::Path<'_>) -> String {
 
 /// The kind and the device of the accumulators for gradients of `weight`.
 fn options(weight: &Tensor) -> (Kind, Device) {
+    // An undefined weight has neither, and tch would panic: it is the operator's to refuse.
+    if !weight.defined() {
+        return (Kind::Float, Device::Cpu);
+    }
     let kind = if weight.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     (kind, weight.device())
 }

@@ -178,7 +178,7 @@ impl GradScaler {
                 let got =
                     if gradient.is_sparse() { "a sparse one".to_owned() } else { format!("{:?}", gradient.kind()) };
                 return Err(Error::Unsupported(format!(
-                    "GradScaler: gradients: expected dense ones of kind Float or Double, got {got}; keep the weights in Float, and \
+                    "GradScaler: argument 'optimizer': expected dense gradients of kind Float or Double, got {got}; keep the weights in Float, and \
                      compute in half precision by tch_svgd::autocast"
                 )));
             }

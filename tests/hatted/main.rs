@@ -4,7 +4,10 @@
 mod common;
 
 mod autocast;
+mod bad_inputs;
 mod claims;
 mod dispatcher;
 mod errors;
+mod leaks;
 mod state;
+mod threads;
