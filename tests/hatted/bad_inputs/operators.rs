@@ -18,8 +18,10 @@ struct Operator<'a> {
     call: &'a dyn Fn(&[Tensor]) -> Result<()>,
 }
 
+type Spoiling = fn(&Tensor) -> Tensor;
+
 /// Ways to spoil a tensor, and whether the error can name no other argument.
-const SPOILED: &[(fn(&Tensor) -> Tensor, bool)] = &[
+const SPOILED: &[(Spoiling, bool)] = &[
     (|_| Tensor::new(), true),
     (|t| Tensor::ones(t.size(), (Kind::Int, Device::Cpu)), true),
     (|t| Tensor::ones(t.size(), (Kind::Bool, Device::Cpu)), true),
