@@ -20,7 +20,7 @@ from setuptools.command.sdist import sdist
 HERE = pathlib.Path(__file__).resolve().parent
 # A source archive has with it what is the crate's.
 OF_THE_CRATE = ["cpp", "cuda", "build/sources.txt", "build/versions.txt", "Cargo.toml"]
-ROOT = HERE if (HERE / "cpp").is_dir() else HERE.parent
+ROOT = HERE if (HERE / "Cargo.toml").is_file() else HERE.parent
 
 
 def import_torch():
@@ -36,7 +36,7 @@ def import_torch():
             sys.exit(
                 f"tch-svgd: there is no PyTorch in {sys.executable} ({reason}): the operators are compiled for the one that "
                 "is installed; `pip install torch` first. Where the installer builds in an environment of its own (uv, "
-                "poetry), install with --no-build-isolation"
+                "poetry, build), install with --no-build-isolation"
             )
         # Behind what is there: the setuptools at work stays the one that pip has fetched.
         sys.path.extend(folder for folder in json.loads(answer.stdout) if folder and folder not in sys.path)
@@ -135,16 +135,17 @@ def options():
 
         def run(self):
             super().run()
-            folder = pathlib.Path(self.build_lib) / "tch_svgd"
+            folder = HERE / "src/tch_svgd" if self.editable_mode else pathlib.Path(self.build_lib) / "tch_svgd"
             folder.mkdir(parents=True, exist_ok=True)
-            text = f'# Written by setup.py.\nTORCH = "{version}"\nCUDA_KERNELS = {with_cuda}\n'
+            text = f'# Written by setup.py.\nVERSION = "{crate_version()}"\nTORCH = "{version}"\nCUDA_KERNELS = {with_cuda}\n'
             (folder / "_built.py").write_text(text)
 
     class Archive(sdist):
         """With what is the crate's."""
 
         def make_release_tree(self, base_dir, files):
-            super().make_release_tree(base_dir, files)
+            # Not what is beside this folder, which setuptools would put beside the archive's.
+            super().make_release_tree(base_dir, [file for file in files if not file.startswith("..")])
             for name in OF_THE_CRATE:
                 source, copy = ROOT / name, pathlib.Path(base_dir) / name
                 copy.parent.mkdir(parents=True, exist_ok=True)

@@ -133,3 +133,13 @@ def test_bad_settings_are_errors(arguments: dict[str, Any], text: str) -> None:
         tch_svgd.BlockNormalizer(nn.Linear(2, 2), **arguments)
     with pytest.raises(ValueError, match="ReLU has no parameters"):
         tch_svgd.BlockNormalizer(nn.ReLU())
+
+
+def test_a_block_is_a_list_and_a_parameter_is_in_one_block() -> None:
+    layer = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match=r"block 'a': expected a list of parameters, got one: \[parameter\]"):
+        tch_svgd.BlockNormalizer(layer, blocks={"a": layer.weight})
+    with pytest.raises(ValueError, match="expected each parameter in one block, got one twice"):
+        tch_svgd.BlockNormalizer(layer, blocks={"a": list(layer.parameters()), "b": layer.parameters()})
+    with pytest.raises(ValueError, match="'normalization': expected one of"):
+        tch_svgd.BlockNormalizer(layer, ["unit"])  # type: ignore[arg-type]

@@ -134,7 +134,7 @@ def test_function_transforms_are_right_or_refused() -> None:
     def loss(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
         return torch.func.functional_call(layer, parameters, (x,)).square().sum()  # type: ignore[no-any-return]
 
-    with pytest.raises(RuntimeError, match="cannot use C\\+\\+ torch::autograd::Function"):
+    with pytest.raises(RuntimeError, match="do not go with function transforms"):
         torch.func.grad(loss)(values)
     layer.svgd.enabled = False
     assert torch.func.grad(loss)(values)["weight"].shape == (3, 4)
@@ -147,3 +147,38 @@ def test_function_transforms_are_right_or_refused() -> None:
     for row in x[:2]:
         one_by_one(row).sum().backward()
     assert torch.equal(moment(layer), moment(one_by_one))
+
+
+def test_a_batch_of_any_size_can_be_exported() -> None:
+    model = tch_svgd.swap_(convolutional())
+    images, _ = batch()
+    model(images)
+    exported = torch.export.export(model.eval(), (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},))
+    more, _ = batch(11)
+    assert torch.equal(exported.module()(more), model(more))
+
+
+def test_models_that_are_stacked_are_refused_with_a_way_out() -> None:
+    models = [tch_svgd.Linear(4, 3) for _ in range(2)]
+    parameters, _ = torch.func.stack_module_state(models)
+    x = torch.randn(5, 4)
+
+    def call(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.func.functional_call(models[0], parameters, (x,))  # type: ignore[no-any-return]
+
+    with pytest.raises(RuntimeError, match="do not go with function transforms of the weight .*: svgd.enabled = False"):
+        torch.vmap(call)(parameters)
+    with torch.no_grad():
+        assert torch.vmap(call)(parameters).shape == (2, 5, 3)
+
+
+def test_what_compiled_backward_passes_do_otherwise_is_as_the_readme_says() -> None:
+    torch._dynamo.reset()
+    layer = tch_svgd.Linear(3, 2)
+    compiled = torch.compile(layer, backend="aot_eager")
+    x = torch.randn(4, 3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        (compiled(x).mean() - compiled(x + 1).mean()).backward()
+    tch_svgd.reset_(layer)
+    torch.autograd.grad(compiled(x).sum(), x)
+    assert bool((moment(layer) > 0).all())

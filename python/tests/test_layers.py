@@ -1,12 +1,14 @@
 """The layers against PyTorch's own, and their gradients against Algorithm 1."""
 
 import copy
+import threading
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 import tch_svgd
 from models import equal, gradient, moment
@@ -231,3 +233,67 @@ def test_the_settings_are_told_in_the_representation() -> None:
         "Linear(in_features=4, out_features=3, bias=True, svgd=Svgd(scale=0.1, decay=0.9, eps=1e-06, "
         "granularity='channel', batch_gradient='as_received', virtual_bias=False))"
     )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dilation": (2, 2), "padding": (2, 2)},
+        {"stride": 2, "padding": 1, "dilation": 1},
+        {"padding": "same", "dilation": (3, 1)},
+        {"padding": "valid"},
+    ],
+)
+def test_a_geometry_that_is_changed_afterwards_is_the_one_that_counts(changes: dict[str, Any]) -> None:
+    layer = tch_svgd.Conv2d(3, 4, 3, padding=1)
+    plain = nn.Conv2d(3, 4, 3, padding=1)
+    plain.load_state_dict(layer.state_dict())
+    for name, value in changes.items():
+        setattr(layer, name, value)
+        setattr(plain, name, value)
+    x = torch.randn(2, 3, 9, 9)
+    assert torch.equal(layer(x), plain(x))
+    layer.weight, layer.bias = nn.Parameter(torch.randn(5, 3, 3, 3)), nn.Parameter(torch.zeros(5))
+    tch_svgd.reset_(layer)
+    assert layer(x).shape[1] == 5
+
+
+def test_the_moment_is_where_a_weight_is_that_has_moved_by_itself() -> None:
+    plain = nn.Linear(3, 2)
+    with torch.device("meta"):
+        layer = tch_svgd.Linear(3, 2)
+    layer.load_state_dict(plain.state_dict(), assign=True)
+    layer(torch.randn(4, 3)).sum().backward()
+    kept = moment(layer).clone()
+    assert bool((kept > 0).all())
+    layer.load_state_dict(plain.double().state_dict(), assign=True)
+    layer(torch.randn(4, 3, dtype=torch.float64))
+    assert torch.equal(moment(layer), kept.double())
+
+
+def test_weights_that_hooks_make_may_be_converted() -> None:
+    layer = nn.Linear(3, 2)
+    prune.l1_unstructured(layer, "weight", 0.5)
+    tch_svgd.swap_(layer)
+    layer(torch.randn(4, 3)).sum().backward()
+    for kind in (torch.float64, torch.float32, torch.bfloat16):
+        layer.to(kind)
+        layer(torch.randn(4, 3, dtype=kind)).sum().backward()
+        assert moment(layer).dtype == (torch.float64 if kind == torch.float64 else torch.float32)
+
+
+def test_threads_begin_one_moment() -> None:
+    for _ in range(20):
+        layer, x = tch_svgd.Conv2d(1, 2, 3), torch.randn(2, 1, 5, 5)
+        found: list[Tensor] = []
+
+        def first_pass(layer: nn.Module = layer, x: Tensor = x, found: list[Tensor] = found) -> None:
+            layer(x)
+            found.append(moment(layer))
+
+        threads = [threading.Thread(target=first_pass) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({each.data_ptr() for each in found}) == 1

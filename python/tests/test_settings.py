@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -58,3 +59,10 @@ def test_a_change_reaches_every_layer() -> None:
         gradients.append([gradient(parameter) for name, parameter in model.named_parameters() if "weight" in name])
     for full, half in zip(*gradients, strict=True):
         assert torch.equal(full / 2, half)
+
+
+def test_every_real_number_is_a_number() -> None:
+    svgd = tch_svgd.Svgd(scale=np.float32(0.5))  # type: ignore[arg-type]
+    assert svgd.scale == 0.5 and type(svgd.scale) is float
+    with pytest.raises(ValueError, match="'scale': expected a finite number >= 0"):
+        svgd.scale = 10**400

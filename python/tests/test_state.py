@@ -125,3 +125,21 @@ def test_a_plain_model_has_no_state() -> None:
     for function in (tch_svgd.state_dict, tch_svgd.reset_):
         with pytest.raises(ValueError, match="Sequential has no tch_svgd.Linear or tch_svgd.Conv2d: swap_ it first"):
             function(convolutional())
+
+
+def test_a_moment_that_has_begun_is_loaded_whatever_the_settings_are_by_now() -> None:
+    model = trained(granularity="channel")
+    for _, layer in tch_svgd.layers(model):
+        layer.svgd.granularity = "element"
+    tch_svgd.load_state_dict(model, copy.deepcopy(tch_svgd.state_dict(model)))
+
+
+def test_what_single_precision_does_not_hold_is_refused() -> None:
+    state = {**tch_svgd.state_dict(trained()), "6": torch.tensor([1.0, 1e300], dtype=torch.float64)}
+    with pytest.raises(ValueError, match="layer '6': expected finite values"):
+        tch_svgd.load_state_dict(trained(), state)
+
+
+def test_a_path_is_no_state() -> None:
+    with pytest.raises(TypeError, match="expected what state_dict gave, got str"):
+        tch_svgd.load_state_dict(trained(), "svgd.pt")  # type: ignore[arg-type]

@@ -113,3 +113,32 @@ def test_copies_and_pickles_have_state_and_settings_of_their_own() -> None:
         there, here = train(other), train(copy.deepcopy(model))
         assert there == here
         assert not equal(tch_svgd.state_dict(other).values(), tch_svgd.state_dict(model).values())
+
+
+def test_what_is_derived_is_named_where_there_is_nothing_else() -> None:
+    class Mine(nn.Linear):
+        pass
+
+    with pytest.raises(ValueError, match=r"what is derived from them is not swapped: '0' \(Mine\)"):
+        tch_svgd.swap_(nn.Sequential(Mine(2, 2)))
+
+
+def test_a_layer_with_such_an_attribute_leaves_all_as_they_were() -> None:
+    model = convolutional()
+    setattr(model[6], "svgd", 1)  # noqa: B010
+    with pytest.raises(ValueError, match="layer '6': has an attribute 'svgd' of its own"):
+        tch_svgd.swap_(model)
+    assert type(model[0]) is nn.Conv2d
+
+
+def test_unswapping_is_whole_or_not_at_all() -> None:
+    model = tch_svgd.swap_(convolutional())
+    nn.utils.parametrizations.weight_norm(model[6])
+    with pytest.raises(TypeError, match="layer '6': expected a tch_svgd.Linear .*: remove its parametrizations first"):
+        tch_svgd.unswap_(model)
+    assert type(model[0]) is tch_svgd.Conv2d
+
+
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected a torch.nn.Module, got list"):
+        tch_svgd.swap_([nn.Linear(2, 2)])  # type: ignore[type-var]

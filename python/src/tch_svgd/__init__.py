@@ -9,16 +9,12 @@ This is *virtual gradient descent*, not Stein variational gradient descent. The 
 tch-svgd: ``torch.ops.svgd``, ``torch.ops.tso_alra`` and ``torch.ops.bng``.
 """
 
-import importlib.metadata
-
 from . import _library
-from .blocks import BlockNormalizer, Normalization
-from .layers import Conv2d, Linear, layers
-from .state import METADATA, load_state_dict, reset_, state_dict
-from .svgd import BatchGradient, Granularity, Svgd
-from .swap import swap_, unswap_
-
-__version__ = importlib.metadata.version("tch-svgd")
+from ._blocks import BlockNormalizer, Normalization
+from ._layers import Conv2d, Linear, layers
+from ._state import METADATA, load_state_dict, reset_, state_dict
+from ._svgd import BatchGradient, Granularity, Svgd
+from ._swap import swap_, unswap_
 
 __all__ = [
     "METADATA",
@@ -37,4 +33,4 @@ __all__ = [
     "unswap_",
 ]
 
-_library.load()
+__version__ = _library.load()

@@ -10,13 +10,13 @@ import torch
 _REINSTALL = "python3 -m pip install --force-reinstall --no-deps ./python, in a checkout of tch-svgd"
 
 
-def load() -> None:
-    """Registers ``torch.ops.svgd``, ``torch.ops.tso_alra`` and ``torch.ops.bng``; ImportError if that cannot be."""
+def load() -> str:
+    """Registers ``torch.ops.svgd``, ``tso_alra`` and ``bng``, and returns the version; ImportError if that cannot be."""
     folder = pathlib.Path(__file__).parent
     suffixes = importlib.machinery.EXTENSION_SUFFIXES
     found = [folder / f"_operators{suffix}" for suffix in suffixes if (folder / f"_operators{suffix}").is_file()]
     try:
-        from ._built import TORCH
+        from ._built import TORCH, VERSION
     except ImportError:
         found = []
     if not found:
@@ -33,3 +33,4 @@ def load() -> None:
     except OSError as error:
         # PyTorch keeps the dynamic linker's reason apart.
         raise ImportError(f"{found[0]} cannot be loaded ({error.__cause__ or error}): {_REINSTALL}") from error
+    return VERSION

@@ -28,7 +28,7 @@ class BlockNormalizer:
     finite stays as it is, for a ``GradScaler`` to see, and is counted in :attr:`skipped`. Nothing waits for the device.
 
     Args:
-        model: whose parameters. Those that have no gradient at a step are left out of it.
+        model: whose parameters, those that it has now. Those that have no gradient at a step are left out of it.
         normalization: what a block's gradient becomes.
         value: see above; of "unit" there is none.
         blocks: ``"layer"``: the parameters of one module (of recurrent networks: of one layer and direction);
@@ -49,7 +49,7 @@ class BlockNormalizer:
         *,
         blocks: Literal["layer", "parameter"] | Mapping[str, Iterable[nn.Parameter]] = "layer",
     ) -> None:
-        if normalization not in _VALUES:
+        if normalization not in get_args(Normalization):
             known = ", ".join(get_args(Normalization))
             raise ValueError(f"BlockNormalizer: 'normalization': expected one of {known}, got {normalization!r}")
         if normalization == "unit" and value is not None:
@@ -101,7 +101,13 @@ def _find_blocks(
     model: nn.Module, blocks: Literal["layer", "parameter"] | Mapping[str, Iterable[nn.Parameter]]
 ) -> dict[str, list[nn.Parameter]]:
     if isinstance(blocks, Mapping):
+        for name, parameters in blocks.items():
+            if isinstance(parameters, Tensor):
+                raise TypeError(f"BlockNormalizer: block '{name}': expected a list of parameters, got one: [parameter]")
         found = {name: list(parameters) for name, parameters in blocks.items()}
+        every = [parameter for block in found.values() for parameter in block]
+        if len({id(parameter) for parameter in every}) < len(every):
+            raise ValueError("BlockNormalizer: 'blocks': expected each parameter in one block, got one twice")
     elif blocks == "parameter":
         found = {name: [parameter] for name, parameter in model.named_parameters()}
     elif blocks == "layer":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import numbers
+from collections.abc import Callable
 from typing import Literal, get_args
 
 Granularity = Literal["element", "channel"]
@@ -11,7 +13,7 @@ BatchGradient = Literal["as_received", "per_example"]
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 class Svgd:
@@ -37,7 +39,9 @@ class Svgd:
             the batch), or ``"per_example"``, the batch size (Algorithm 1 to the letter).
         virtual_bias: whether biases get the sum of the virtual gradient (Algorithm 1 to the letter) instead of the true one.
 
-    All can be changed at any time, from the next forward pass on (``svgd.scale = 0.001``), and two more:
+    Where a mean is not finite that element of ``r`` stays as it is, while ``t`` is not finite, for a ``GradScaler`` to see. All
+    settings can be changed at any time, from the next forward pass on (``svgd.scale = 0.001``), but for the granularity of a
+    second moment that has begun, which :func:`reset_` forgets. And two more:
 
     Attributes:
         enabled: False makes plain layers of them, whose second moments stay as they are.
@@ -86,12 +90,12 @@ class Svgd:
         # As the operators take them.
         super().__setattr__(name, float(value) if _is_number(value) else value)  # type: ignore[arg-type]
 
-    def _arguments(self, samples: int) -> tuple[float, float, float, float, bool]:
+    def _arguments(self, samples: Callable[[], int]) -> tuple[float, float, float, float, bool]:
         """What the operators of all layers take, for a batch of so many samples."""
         if self.batch_gradient == "as_received":
             k = 1.0 / self.loss_scale
         else:
-            k = 0.0 if self.loss_scale == 1.0 else samples / self.loss_scale  # 0: they count the samples
+            k = 0.0 if self.loss_scale == 1.0 else samples() / self.loss_scale  # 0: they count the samples
         return self.scale, self.decay, self.eps, k, self.virtual_bias
 
     def __repr__(self) -> str:
@@ -102,7 +106,10 @@ class Svgd:
 
 def _expected(name: str, value: object) -> str | None:
     """What a setting is to be, if it is not that. AttributeError if there is no such setting."""
-    number = float(value) if _is_number(value) else math.nan  # type: ignore[arg-type]
+    try:
+        number = float(value) if _is_number(value) else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        number = math.inf
     # The kernels compute in float32 for all but float64: a value must keep its meaning there. All are false for NaN.
     rounded = ctypes.c_float(number).value
     finite = math.isfinite(rounded)

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from .layers import HATTED, Conv2d, Linear, checked, layers
-from .svgd import Svgd
+from ._layers import HATTED, Conv2d, Linear, checked, layers
+from ._svgd import Svgd
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -33,27 +33,37 @@ def swap_(model: Model, svgd: Svgd | None = None, *, where: Callable[[str, nn.Mo
         ValueError: there is nothing to swap.
 
     >>> model = swap_(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2)), where=lambda name, _: name != "0")
-    >>> [type(layer).__module__ for layer in model]
-    ['torch.nn.modules.conv', 'torch.nn.modules.flatten', 'tch_svgd.layers']
+    >>> [isinstance(layer, (Linear, Conv2d)) for layer in model]
+    [False, False, True]
     """
     svgd = checked(svgd)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"swap_: argument 'model': expected a torch.nn.Module, got {type(model).__name__}")
     plain = {name: module for name, module in model.named_modules() if type(module) in HATTED}
-    chosen = [module for name, module in plain.items() if where is None or where(name, module)]
+    chosen = {name: module for name, module in plain.items() if where is None or where(name, module)}
     if not chosen:
-        names = ", ".join(name or "the model itself" for name in plain)
-        raise ValueError(
-            f"swap_: {type(model).__name__}: nothing to swap: "
-            + (
-                f"'where' took none of {names}"
-                if plain
-                else "it has no torch.nn.Linear or torch.nn.Conv2d that is not swapped yet"
-            )
-        )
-    for module in chosen:
+        raise ValueError(f"swap_: {type(model).__name__}: nothing to swap: {_reason(model, plain)}")
+    for name, module in chosen.items():
+        taken = [attribute for attribute in ("svgd", "second_moment") if hasattr(module, attribute)]
+        if taken:
+            raise ValueError(f"swap_: layer '{name}': has an attribute '{taken[0]}' of its own: rename it")
+    for module in chosen.values():
         module.__class__ = HATTED[type(module)]
         assert isinstance(module, (Linear, Conv2d))
         module._begin(svgd)
     return model
+
+
+def _reason(model: nn.Module, plain: dict[str, nn.Module]) -> str:
+    if plain:
+        return f"'where' took none of {', '.join(name or 'the model itself' for name in plain)}"
+    derived = [
+        f"'{name}' ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if isinstance(module, tuple(HATTED)) and not isinstance(module, tuple(HATTED.values()))
+    ]
+    reason = "it has no torch.nn.Linear or torch.nn.Conv2d that is not swapped yet"
+    return f"{reason}; what is derived from them is not swapped: {', '.join(derived)}" if derived else reason
 
 
 def unswap_(model: Model) -> Model:
@@ -63,9 +73,14 @@ def unswap_(model: Model) -> Model:
     Linear(in_features=2, out_features=2, bias=True)
     """
     plain = {hatted: original for original, hatted in HATTED.items()}
-    for _, module in list(layers(model)):
+    found = dict(layers(model))
+    for name, module in found.items():
         if type(module) not in plain:
-            raise TypeError(f"unswap_: expected tch_svgd.Linear and tch_svgd.Conv2d alone, got {type(module).__name__}")
+            raise TypeError(
+                f"unswap_: layer '{name}': expected a tch_svgd.Linear or tch_svgd.Conv2d, got {type(module).__name__}, which "
+                "is derived from them: remove its parametrizations first, or unswap the others alone"
+            )
+    for module in found.values():
         del module.second_moment, module.svgd
         module._non_persistent_buffers_set.discard("second_moment")
         module.__class__ = plain[type(module)]

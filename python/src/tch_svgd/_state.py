@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from .layers import Conv2d, Linear, layers
+from ._layers import Conv2d, Linear, layers
 
 #: What the crate's ``Svgd::load`` wants of a file: ``safetensors.torch.save_file(state_dict(model), path, METADATA)``.
 METADATA = {"format": "tch-svgd second moments 1"}
@@ -35,6 +35,8 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         ValueError: the layers are those of another model, or a second moment is not one of this layer's.
     """
     found = _layers(model)
+    if not isinstance(state, Mapping):
+        raise TypeError(f"load_state_dict: expected what state_dict gave, got {type(state).__name__}")
     lacking, foreign = sorted(found.keys() - state.keys()), sorted(state.keys() - found.keys())
     if lacking or foreign:
         raise ValueError(
@@ -87,14 +89,18 @@ def _objection(layer: Linear | Conv2d, moment: Tensor) -> str | None:
     if moment.numel() == 0:
         return None
     outputs, shape = layer.weight.shape[0], list(moment.shape)
-    if isinstance(layer, Conv2d) and layer.svgd.granularity == "element":
+    begun = layer.second_moment
+    if begun is not None and list(begun.shape) == shape:
+        pass  # whatever the settings are by now
+    elif isinstance(layer, Conv2d) and layer.svgd.granularity == "element":
         if len(shape) != 3 or shape[0] != outputs:
             return f"shape [{outputs}, height, width], got {shape}; the model or its granularity is another one"
     elif shape != [outputs]:
         return f"shape [{outputs}], got {shape}; the model or its granularity is another one"
     if moment.dtype not in (torch.float32, torch.float64):
         return f"float32 or float64, got {moment.dtype}"
-    # Also false for NaN.
-    if not bool(((moment >= 0) & torch.isfinite(moment)).all()):
+    # Of the kind that it gets here. Also false for NaN.
+    converted = moment.to(torch.float64 if layer.weight.dtype == torch.float64 else torch.float32)
+    if not bool(((converted >= 0) & torch.isfinite(converted)).all()):
         return "finite values >= 0 (a mean of squares), got others"
     return None
