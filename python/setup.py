@@ -134,6 +134,8 @@ def options():
         """Leaves beside the package what the operators are compiled for."""
 
         def run(self):
+            if not self.editable_mode:  # what an older build has left would be packed
+                shutil.rmtree(pathlib.Path(self.build_lib) / "tch_svgd", ignore_errors=True)
             super().run()
             folder = HERE / "src/tch_svgd" if self.editable_mode else pathlib.Path(self.build_lib) / "tch_svgd"
             folder.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,11 @@ Tensor products(const Tensor& rows) { return at::mm(rows.t(), rows).unsqueeze(0)
 
 Tensor Linear::Use::seen(at::ScalarType kind, bool with_one) const {
   const auto rows = rows_.to(kind);
-  return with_one ? at::cat({rows, rows.new_ones({rows.size(0), 1})}, 1) : rows;
+  if (!with_one) {
+    return rows;
+  }
+  const auto ones = rows.new_ones({rows.size(0), 1});
+  return at::cat({rows, ones}, 1);
 }
 
 Tensor Linear::Use::input_products(at::ScalarType kind, bool with_one) const { return products(seen(kind, with_one)); }
