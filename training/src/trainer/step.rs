@@ -242,8 +242,9 @@ impl<M: Model> Stepper<M> {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // as any new file
         let writing = builder.prefix(".writing-").suffix(".safetensors").tempfile_in(folder)?;
         self.vs.save(writing.path()).with_context(|| path.display().to_string())?;
-        writing.as_file().sync_all()?;
-        writing.persist(path).with_context(|| path.display().to_string())?;
+        let context = || format!("{}: cannot be written", path.display());
+        writing.as_file().sync_all().with_context(context)?;
+        writing.persist(path).with_context(context)?;
         Ok(())
     }
 
