@@ -19,7 +19,7 @@ from setuptools.command.sdist import sdist
 
 HERE = pathlib.Path(__file__).resolve().parent
 # A source archive has with it what is the crate's.
-OF_THE_CRATE = ["cpp", "cuda", "build/sources.txt", "build/versions.txt", "Cargo.toml"]
+OF_THE_CRATE = ["cpp", "cuda", "build/cuda.rs", "build/sources.txt", "build/versions.txt", "Cargo.toml"]
 ROOT = HERE if (HERE / "Cargo.toml").is_file() else HERE.parent
 
 
@@ -68,6 +68,11 @@ def crate_version():
     return re.search(r'^version = "(.+)"', package, re.MULTILINE)[1]
 
 
+def default_architectures():
+    """Those of the crate."""
+    return re.search(r'DEFAULT_ARCHITECTURES: &str = "(.+)"', (ROOT / "build/cuda.rs").read_text())[1]
+
+
 class Sources:
     """What build/sources.txt says is to be compiled."""
 
@@ -109,8 +114,8 @@ def options():
         compile_args["cxx"].append("-fopenmp")
         link_args.append("-fopenmp")
     if with_cuda:
-        # A100, H100, and whatever comes later by way of PTX: that of this machine, which may have none, is PyTorch's default.
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
+        # PyTorch's default is the GPU of this machine, which may have none.
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", default_architectures())
         compile_args["cxx"].append("-DTCH_SVGD_CUDA")
     make = CUDAExtension if with_cuda else CppExtension
     operators = make(
@@ -139,7 +144,7 @@ def options():
             super().run()
             folder = HERE / "src/tch_svgd" if self.editable_mode else pathlib.Path(self.build_lib) / "tch_svgd"
             folder.mkdir(parents=True, exist_ok=True)
-            text = f'# Written by setup.py.\nVERSION = "{crate_version()}"\nTORCH = "{version}"\nCUDA_KERNELS = {with_cuda}\n'
+            text = f'# Written by setup.py.\nVERSION = "{crate_version()}"\nTORCH = "{version}"\n'
             (folder / "_built.py").write_text(text)
 
     class Archive(sdist):

@@ -1,5 +1,6 @@
 """How the operators are compiled: setup.py's decisions, without compiling."""
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -31,6 +32,8 @@ def test_the_kernels_are_compiled_where_they_are_asked_for(setup: dict[str, Any]
     if torch.version.cuda is None:
         pytest.skip("this PyTorch is one without CUDA")
     monkeypatch.setenv("TCH_SVGD_CUDA", "1")
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "")
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST")
     monkeypatch.setattr(torch.utils.cpp_extension, "CUDA_HOME", None)
     with pytest.raises(SystemExit, match="no nvcc on PATH and no CUDA_HOME: `scripts/nvcc`"):
         setup["options"]()
@@ -39,6 +42,7 @@ def test_the_kernels_are_compiled_where_they_are_asked_for(setup: dict[str, Any]
     kernels = {"../" + str(path.relative_to(ROOT)) for path in ROOT.glob("cuda/*/*.cu")}
     assert kernels <= sources and "../cuda/svgd/second_moment.cpp" in sources
     assert "../cuda/graph.cpp" not in sources
+    assert os.environ["TORCH_CUDA_ARCH_LIST"] == setup["default_architectures"]() == "8.0;9.0+PTX"
 
 
 def test_kernels_for_a_pytorch_without_cuda_are_refused(setup: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

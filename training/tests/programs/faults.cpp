@@ -30,11 +30,9 @@ namespace {
 
 enum Call { kMake, kWrite, kSync, kMove, kRemove };
 
-const std::string& setting(const char* name) {
-  static thread_local std::string value;
-  const char* found = getenv(name);
-  value = found == nullptr ? "" : found;
-  return value;
+std::string setting(const char* name) {
+  const char* value = getenv(name);
+  return value == nullptr ? "" : value;
 }
 
 struct Faults {

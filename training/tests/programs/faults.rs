@@ -121,7 +121,8 @@ fn debris(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.file_name().unwrap().display().to_string().starts_with(".writing-") {
+        let name = path.file_name().unwrap().display().to_string();
+        if name.starts_with(".writing-") || name.starts_with(".removing-") {
             found.push(path);
         } else if path.is_dir() {
             found.extend(self::debris(&path));
