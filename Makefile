@@ -1,6 +1,6 @@
 # `make test` and `make demo` obtain libtorch themselves; see scripts/libtorch.
 
-.PHONY: libtorch doctor test test-library test-python demo results bench lint doc format cuda check-kernels check-cuda sanitize
+.PHONY: libtorch doctor test test-library test-python demo results bench lint doc format cuda check-kernels check-cuda sanitize fuzz
 
 libtorch:
 	scripts/libtorch
@@ -58,13 +58,17 @@ check-cuda:
 sanitize:
 	scripts/sanitize
 
+# Every parser of files under libFuzzer, an hour each: scripts/fuzz --seconds N takes less. Needs cargo-fuzz.
+fuzz:
+	scripts/fuzz
+
 CPP = $(wildcard tests/counter/src/*.h tests/counter/src/*.cpp training/tests/programs/*.cpp $(foreach ending,h cpp inc cuh cu,$(foreach folder,cpp cpp/* cpp/*/* cuda cuda/* tests/emulation tests/emulation/* tests/emulation/*/* tests/emulation/*/*/*,$(folder)/*.$(ending))))
 
 lint: libtorch
 	cargo fmt --check
 	cargo clippy --all-targets -- --deny warnings
 	clang-format --dry-run --Werror $(CPP)
-	shellcheck -x scripts/doctor scripts/test-python scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/texts scripts/with-tch scripts/check-cuda scripts/sanitize .ci/run
+	shellcheck -x scripts/doctor scripts/test-python scripts/libtorch scripts/nvcc scripts/wheels.sh scripts/versions.sh scripts/texts scripts/with-tch scripts/check-cuda scripts/sanitize scripts/fuzz .ci/run
 
 doc: libtorch
 	RUSTDOCFLAGS="--deny warnings" cargo doc --package tch-svgd --no-deps

@@ -8,6 +8,5 @@ pub mod log;
 pub mod method;
 pub mod models;
 pub mod optimizer;
-pub mod screen;
 pub mod trained;
 pub mod trainer;

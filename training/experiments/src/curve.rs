@@ -49,20 +49,27 @@ pub fn best(curve: &[Evaluation]) -> Option<&Evaluation> {
 pub fn read_curve(path: &Path) -> Result<Vec<Evaluation>> {
     let text = std::fs::read_to_string(path).context("cannot be read")?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let columns = reader.headers()?;
+    let columns = reader.headers()?.clone();
     ensure!(
-        columns == CURVE_COLUMNS.as_slice() || *columns == CURVE_COLUMNS[..TEST_COLUMNS],
+        columns == CURVE_COLUMNS[..] || columns == CURVE_COLUMNS[..TEST_COLUMNS],
         "expected the columns {}, got '{}'",
         CURVE_COLUMNS.join(","),
-        columns.iter().collect::<Vec<_>>().join(",")
+        text.lines().next().unwrap_or_default()
     );
     let mut curve: Vec<Evaluation> = Vec::new();
     for (number, row) in reader.deserialize().enumerate() {
         let line = number + 2;
-        let row: Evaluation = row.with_context(|| {
+        let expected = || {
             let got = text.lines().nth(line - 1).unwrap_or_default();
-            format!("line {line}: expected {}, got '{got}'", CURVE_COLUMNS.join(","))
-        })?;
+            format!("line {line}: expected {}, got '{got}'", columns.iter().collect::<Vec<_>>().join(","))
+        };
+        let row: Evaluation = row.with_context(expected)?;
+        let validates = columns.len() > TEST_COLUMNS;
+        ensure!(
+            [row.validation_loss, row.validation_error].iter().all(|value| value.is_some() == validates),
+            "{}",
+            expected()
+        );
         if let Some(last) = curve.last().filter(|last| last.step >= row.step) {
             bail!("line {line}: expected a step after {}, got {}", last.step, row.step);
         }

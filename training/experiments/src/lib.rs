@@ -10,3 +10,4 @@ pub mod recipe;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod screen;

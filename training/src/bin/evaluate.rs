@@ -5,11 +5,11 @@
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use experiments::report::{confusion, text};
+use experiments::screen::{say, warn};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::Device;
 use training::cli::options::{WeightsChoice, data_of};
-use training::screen::{say, warn};
 use training::trained::Trained;
 
 /// Test the model of a run.

@@ -5,12 +5,12 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use experiments::record::Record;
+use experiments::screen::{say, warn};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::{Device, Kind};
 use training::cli::options::{WeightsChoice, data_of};
 use training::data::{Augmentation, Inputs, images};
-use training::screen::{say, warn};
 use training::trained::Trained;
 
 /// Classify images (PNG or JPEG) by the model of a run.

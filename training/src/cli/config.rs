@@ -1,13 +1,13 @@
 //! Options from a file: a TOML of their names, or the run.json of a run; and the options of this process as such a file has them.
 
 use crate::data::Dataset;
-use crate::screen::warn;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgGroup, ArgMatches, Command};
 use experiments::experiment::Experiment;
 use experiments::optimizer::{OptimizerKind, Rule};
 use experiments::record::{Options, RECORD_FILE, Record};
+use experiments::screen::warn;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,8 @@ fn word(name: &str, value: &Value) -> Result<Option<String>> {
     Ok(Some(format!("--{name}={text}")))
 }
 
-fn words_of_file(command: &Command, own: &ArgMatches, path: &Path) -> Result<Vec<String>> {
+/// The options in a file as words of a command line, but for those that `own`, the command line, has a say in.
+pub fn words_of_file(command: &Command, own: &ArgMatches, path: &Path) -> Result<Vec<String>> {
     let mut options = match record(path)? {
         Some(record) => of_record(record)?,
         None => read_toml(path)?,
@@ -114,7 +115,7 @@ fn read_toml(path: &Path) -> Result<Options> {
     toml::from_str(&text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         let line = 1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count();
-        anyhow!("line {line}: expected TOML, such as steps = 100: {}", error.message().replace('\n', " "))
+        anyhow!("line {line}: expected TOML, such as steps = 100: {}", error.message())
     })
 }
 

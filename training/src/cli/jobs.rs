@@ -1,10 +1,10 @@
 //! Runs side by side, each in a process of its own: what libtorch has once in a process, threads and generator, is each run's own.
 
 use super::{Outcome, Part, config};
-use crate::screen::{say, warn};
 use crate::trainer::Wishes;
 use anyhow::{Context, Result, ensure};
 use experiments::record::{DIVERGED, Record};
+use experiments::screen::{say, warn};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};

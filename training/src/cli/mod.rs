@@ -1,6 +1,6 @@
 //! The training programs: their command line, what they show, and the list of runs that they go through.
 
-mod config;
+pub mod config;
 mod jobs;
 pub mod options;
 pub mod output;
@@ -11,16 +11,16 @@ use crate::catalogue::{WithModel, with_model_of};
 use crate::data;
 use crate::log::{self, Format};
 use crate::models::Model;
-use crate::screen::{say, warn};
 use crate::trainer::observer::Observer;
 use crate::trainer::{self, Job, folder};
 use anyhow::{Context, Result};
-use clap::{CommandFactory, FromArgMatches};
+use clap::{Command, CommandFactory, FromArgMatches};
 use experiments::experiment::Experiment;
 use experiments::optimizer::OptimizerKind;
 use experiments::record::DIVERGED;
 use experiments::report;
 use experiments::run::load_all;
+use experiments::screen::{say, warn};
 use options::Options;
 use output::duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,12 +32,17 @@ use std::time::Instant;
 /// The options of a program that has these experiments, and compares these optimizers unless it is told others.
 pub fn parse<A: CommandFactory + FromArgMatches>(experiments: &[&Experiment], optimizers: &'static str) -> A {
     threads::wait_passively();
+    let matches = config::matches(command::<A>(experiments, optimizers));
+    A::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// The command of such a program.
+pub fn command<A: CommandFactory>(experiments: &[&Experiment], optimizers: &'static str) -> Command {
     let about: Vec<String> = experiments.iter().map(|experiment| options::about(experiment)).collect();
-    let command = A::command()
+    A::command()
         .mut_arg("optimizers", |argument| argument.default_value(optimizers))
         .after_help(format!("{}\n{}", about.concat(), options::AFTER_HELP))
-        .max_term_width(100);
-    A::from_arg_matches(&config::matches(command)).unwrap_or_else(|error| error.exit())
+        .max_term_width(100)
 }
 
 /// Trains the experiment's model with every optimizer and seed that the options name, and reports on all runs in the output

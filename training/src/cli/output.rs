@@ -4,9 +4,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use crate::screen::say;
 use crate::trainer::observer::{Begun, Observer, Stepped, Tested};
 use experiments::run::Run;
+use experiments::screen::say;
 
 /// A duration in as many units as say something.
 pub fn duration(time: Duration) -> String {

@@ -1,8 +1,8 @@
 //! Signals: one to stop, again to stop at once, one for a checkpoint.
 
-use crate::screen::warn;
 use crate::trainer::Wishes;
 use anyhow::{Context, Result};
+use experiments::screen::warn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 #[cfg(unix)]

@@ -1,8 +1,8 @@
 //! Files from the network: gone on with after a break, verified before anything else sees them, by one program at a time.
 
-use crate::screen::{say, warn};
 use anyhow::{Context, Result, anyhow, bail};
 use experiments::files::hexadecimal;
+use experiments::screen::{say, warn};
 use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
 use std::cell::RefCell;

@@ -1,7 +1,7 @@
 //! Images of one's own: `train/CLASS/*.png` and `test/CLASS/*.png`, or JPEG, as torchvision's ImageFolder has them.
 
 use super::{Augmentation, Dataset, Inputs, Split};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use experiments::benchmark::Benchmark;
 use image::ImageReader;
 use image::imageops::FilterType;
@@ -116,10 +116,7 @@ pub fn read_one(path: &Path, channels: i64, side: i64) -> Result<Tensor> {
 fn open(path: &Path, channels: i64, side: i64) -> Result<Vec<u8>> {
     // By what is in it: its name may say something else.
     let decoded = || ImageReader::open(path)?.with_guessed_format()?.decode();
-    let image = decoded().map_err(|error| {
-        let error = error.to_string().replace('\n', " ");
-        anyhow!("{}: expected a PNG or JPEG: {error}", path.display())
-    })?;
+    let image = decoded().with_context(|| format!("{}: expected a PNG or JPEG", path.display()))?;
     // One that has the size stays as it is.
     let image = image.resize_exact(side as u32, side as u32, FilterType::Triangle);
     Ok(if channels == 1 { image.to_luma8().into_raw() } else { image.to_rgb8().into_raw() })

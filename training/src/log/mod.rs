@@ -3,11 +3,11 @@
 mod json_lines;
 mod tensorboard;
 
-use crate::screen::warn;
 use crate::trainer::observer::{Begun, Observer, Tested};
 use anyhow::{Context, Error, Result};
 use clap::ValueEnum;
 use experiments::run::Run;
+use experiments::screen::warn;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 

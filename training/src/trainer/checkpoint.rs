@@ -6,11 +6,11 @@
 //! that is drawn at random follow from the seed and the step (see data/batches.rs), so these two are the whole state of
 //! the generator.
 
-use crate::screen::warn;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use experiments::files::{hexadecimal, sync_folder, write_synced};
 use experiments::record::Record;
 use experiments::run::CHECKPOINTS;
+use experiments::screen::warn;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

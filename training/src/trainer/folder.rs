@@ -3,10 +3,10 @@
 use super::checkpoint::{Checkpoint, Checkpoints};
 use super::curve::Curve;
 use super::settings::Start;
-use crate::screen::warn;
 use anyhow::{Context, Result, bail, ensure};
 use experiments::record::{Difference, RECORD_FILE, Record};
 use experiments::run::{Run, is_run};
+use experiments::screen::warn;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! One run, from the seed or a checkpoint to the last test.
 
 mod checkpoint;
-mod curve;
+pub mod curve;
 pub mod folder;
 pub mod machine;
 pub mod observer;

@@ -8,6 +8,7 @@ use clap::Parser;
 use experiments::optimizer::OptimizerKind;
 use experiments::report;
 use experiments::run::load_all;
+use experiments::screen::warn;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,7 +43,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     report(&Arguments::parse()).unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        warn(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
 fn report(arguments: &Arguments) -> Result<ExitCode> {
     let found = load_all(&arguments.runs)?;
     for reason in &found.left_out {
-        let _ = writeln!(std::io::stderr(), "left out: {reason}");
+        warn(&format!("left out: {reason}"));
     }
     let left_out = found.left_out.len();
     if arguments.strict && left_out > 0 {
