@@ -47,7 +47,8 @@ pub fn read(folder: &Path, stand_for: Benchmark) -> Result<Dataset> {
     let crops = stand_for != Benchmark::Mnist;
     let inputs = Inputs::Images(Augmentation { crops, flips: stand_for.may_be_mirrored() });
     let name = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // A title of tables, which is one line.
+    let name = name.file_name().unwrap_or_default().to_string_lossy().replace(char::is_control, " ");
     let data = Dataset::new(&name, classes.len() as i64, inputs, read(&train, true)?, read(&test, false)?);
     Ok(Dataset { class_names: classes, ..data })
 }

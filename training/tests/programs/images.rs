@@ -60,16 +60,18 @@ fn a_folder_of_images_trains_and_its_classes_have_names() {
 /// The same files are the same data, held out are images of all classes, and an image is what it was.
 #[test]
 fn images_are_read_in_one_order_that_mixes_the_classes() {
-    let folder = tempfile::tempdir().unwrap();
-    write_digits(folder.path());
-    let read = || load(&DataSource::Folder(folder.path().to_owned()), Benchmark::Mnist).unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("two\nlines");
+    write_digits(&folder);
+    let read = || load(&DataSource::Folder(folder.clone()), Benchmark::Mnist).unwrap();
     let (data, again) = (read(), read());
     assert_eq!(data.digest, again.digest);
+    assert!(data.name.starts_with("two lines (unverified, "), "{}", data.name);
     let counts = data.hold_out(0.2).unwrap().validation.unwrap().labels.bincount::<tch::Tensor>(None, 4);
     assert!(Vec::<i64>::try_from(&counts).unwrap().iter().all(|&count| count > 5), "{counts:?}");
     // One that has the size is read as it is.
     let pixels: Vec<u8> = (0..28 * 28).map(|at| (at * 7 % 256) as u8).collect();
-    let path = folder.path().join("train/one/own.png");
+    let path = folder.join("train/one/own.png");
     image::GrayImage::from_raw(28, 28, pixels.clone()).unwrap().save(&path).unwrap();
     let image = training::data::images::read_one(&path, 1, 28).unwrap();
     assert_eq!(image, tch::Tensor::from_slice(&pixels).view([1, 1, 28, 28]));
