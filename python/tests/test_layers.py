@@ -173,6 +173,8 @@ def test_the_moment_goes_where_the_layer_goes_and_stays_in_single_precision() ->
     layer.double()
     assert moment(layer).dtype == torch.float64
     assert torch.equal(moment(layer), kept.double())
+    layer.to_empty(device="cpu")
+    assert torch.equal(moment(layer), kept.double())
     layer.to("meta")
     assert moment(layer).is_meta
     layer.to_empty(device="cpu")

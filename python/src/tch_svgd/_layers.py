@@ -89,6 +89,8 @@ class _Hatted(nn.Module):
             self.second_moment = None
         elif moment.dtype not in (torch.float32, torch.float64):  # not by way of half precision
             self.second_moment = before.to(moment.device)
+        elif moment is not before and not moment.is_meta:  # to_empty leaves whatever was in memory
+            moment.copy_(before)
         return self
 
     def extra_repr(self) -> str:
