@@ -53,7 +53,7 @@ check-kernels:
 check-cuda:
 	scripts/check-cuda
 
-# The tests of the operators with our C++ under AddressSanitizer and UndefinedBehaviorSanitizer, and two planted faults that must
+# The tests of the operators with our C++ under AddressSanitizer and UndefinedBehaviorSanitizer, and three planted faults that must
 # be found. A build of its own, in target/sanitize.
 sanitize:
 	scripts/sanitize

@@ -6,6 +6,7 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/DispatchKey.h>
+#include <c10/core/impl/alloc_cpu.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/headeronly/version.h>
@@ -197,13 +198,15 @@ struct MemoryCount : c10::MemoryReportingInfoBase {
   const int64_t limit;
   std::atomic<int64_t> bytes{0}, peak{0};
 
-  void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
+  void reportMemoryUsage(void* memory, int64_t size, size_t, size_t, c10::Device device) override {
     const auto now = bytes += size;
     auto highest = peak.load();
     while (now > highest && !peak.compare_exchange_weak(highest, now)) {
     }
     if (size > 0 && now > limit) {
       bytes -= size;
+      // The allocator has it already, and gives it to nobody once this throws.
+      if (device.is_cpu()) c10::free_cpu(memory);
       C10_THROW_ERROR(OutOfMemoryError, "out of memory: the limit of a test");
     }
   }
