@@ -86,7 +86,13 @@ impl<'a> StateFile<'a> {
     /// A tensor of one of these kinds; none where an empty one stands for it.
     pub(crate) fn tensor(&self, key: &str, kinds: &[Kind]) -> Result<Option<Tensor>> {
         let view = self.file.tensor(key).map_err(|reason| self.error(format!("tensor '{key}': {reason}")))?;
-        let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let size: Vec<i64> =
+            view.shape().iter().map(|&n| i64::try_from(n)).collect::<std::result::Result<_, _>>().map_err(|_| {
+                self.error(format!(
+                    "tensor '{key}': expected sizes below 2^63, got {:?}; the file is damaged",
+                    view.shape()
+                ))
+            })?;
         if size == [0] {
             return Ok(None);
         }
@@ -96,7 +102,11 @@ impl<'a> StateFile<'a> {
             let (names, got) = (names.join(" or "), view.dtype());
             return Err(self.error(format!("tensor '{key}': expected kind {names}, got {got:?}; the file is damaged")));
         };
-        Ok(Some(Tensor::f_from_data_size(view.data(), &size, *kind)?))
+        let tensor = Tensor::f_from_data_size(view.data(), &size, *kind);
+        tensor.map(Some).map_err(|error| {
+            let error = error.to_string();
+            self.error(format!("tensor '{key}': {}; the file is damaged", error.lines().next().unwrap_or_default()))
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use tch::nn::{self, Module};
 use tch::{Device, Kind, Tensor};
 use tch_svgd::hatted::{Hatted, HattedConv2D, HattedLinear, Method};
-use tch_svgd::optim::{Adam, GradScaler, Optim, Rule, Sgd};
+use tch_svgd::optim::{AdaGrad, Adam, GradScaler, Optim, RmsProp, Rule, Sgd};
 use tch_svgd::{Granularity, Result, Svgd, SvgdConfig, TsoAlra, TsoAlraConfig, backward};
 
 /// What has a state file.
@@ -50,8 +50,7 @@ impl<M: Method> Stateful for Layers<M> {
     fn step(&mut self) -> Result<()> {
         let output = self.fc.f_forward(&noise(&[6, 5]))?.square().sum(Kind::Float);
         backward(&(output + self.conv.f_forward(&noise(&[2, 2, 6, 6]))?.square().sum(Kind::Float)))?;
-        self.hatted.step();
-        Ok(())
+        self.hatted.f_step().map(drop)
     }
 }
 
@@ -106,7 +105,9 @@ fn subjects() -> Result<Vec<Box<dyn Stateful>>> {
         Box::new(Layers::new(Svgd::new(by_channel)?)),
         Box::new(Layers::new(TsoAlra::new(TsoAlraConfig::default())?)),
         Box::new(Optimizer::new(Adam::default())?),
-        Box::new(Optimizer::new(Sgd::default())?),
+        Box::new(Optimizer::new(Sgd { momentum: 0.9, ..Default::default() })?),
+        Box::new(Optimizer::new(RmsProp::default())?),
+        Box::new(Optimizer::new(AdaGrad::default())?),
         Box::new(GradScaler::new(Default::default())?),
     ];
     subjects.iter_mut().try_for_each(|subject| subject.step())?;

@@ -5,7 +5,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Changes of each target's inputs; with TIMES=1000 that many times more.
 const CHANGES: usize = 300;
@@ -48,33 +48,41 @@ fn changed(input: &[u8], others: &[Vec<u8>], random: &mut ChaCha8Rng) -> Vec<u8>
     bytes
 }
 
+fn corpora() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+}
+
 fn corpus(target: &Target) -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name);
+    let folder = corpora().join(target.name);
     let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("a file of the corpus").path()).collect();
     paths.sort();
-    paths.into_iter().map(|path| (path.display().to_string(), std::fs::read(path).expect("a file"))).collect()
+    let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
+    paths.into_iter().map(|path| (name(&path), std::fs::read(path).expect("a file"))).collect()
 }
 
-/// How the names of good files begin.
-const SEED: &str = "seed ";
+/// How the names of inputs begin that a parser takes, as seeds are, and of those that it refuses.
+const TAKEN: &str = "taken_";
+const REFUSED: &str = "refused_";
 
 fn try_one(target: &Target, name: &str, input: &[u8]) {
     let run = || {
         let is_taken = (target.run)(input);
-        assert!(is_taken || !name.starts_with(SEED), "a good file is refused");
+        for (beginning, wanted) in [(TAKEN, true), (REFUSED, false)] {
+            assert!(!name.starts_with(beginning) || is_taken == wanted, "{name}: the parser takes it: {is_taken}");
+        }
     };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-        let kept = std::env::temp_dir().join(format!("fuzz-{}", target.name));
-        std::fs::write(&kept, input).expect("room for the input");
-        eprintln!("{}: {name}: the input is kept as {}", target.name, kept.display());
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(target.name);
+        let as_kept = std::fs::write(&kept, input).map(|()| kept.display().to_string());
+        eprintln!("{}: {name}: the input is kept: {as_kept:?}", target.name);
         std::panic::resume_unwind(panic);
     }
 }
 
 fn holds(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).expect("a target");
-    let seeds = (target.seeds)().into_iter().enumerate().map(|(number, seed)| (format!("{SEED}{number}"), seed));
+    let seeds = (target.seeds)().into_iter().enumerate().map(|(number, seed)| (format!("{TAKEN}seed_{number}"), seed));
     let inputs: Vec<(String, Vec<u8>)> = seeds.chain(corpus(target)).collect();
     for (name, input) in &inputs {
         try_one(target, name, input);
@@ -99,6 +107,10 @@ macro_rules! held {
         #[test]
         fn every_target_is_tried() {
             assert_eq!(TARGETS.map(|target| target.name), [$(stringify!($name)),*]);
+            for folder in std::fs::read_dir(corpora()).expect("the folder of the corpora") {
+                let name = folder.expect("a folder").file_name();
+                assert!(TARGETS.iter().any(|target| target.name == name), "{name:?} is no target's");
+            }
         }
     };
 }

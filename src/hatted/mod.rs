@@ -144,7 +144,7 @@ impl<M: Method> Hatted<M> {
         let settings = *lock(&self.shared.settings);
         if settings.after_step(switch).is_on() {
             let states = lock(&self.shared.registry).states();
-            M::after_step(&settings.config, settings.progress.steps + 1, &states)?;
+            M::after_step(&settings.config, settings.progress.steps.saturating_add(1), &states)?;
         }
         // Of the settings as they are now: another thread may have told a validation loss.
         let mut settings = lock(&self.shared.settings);

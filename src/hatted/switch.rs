@@ -72,7 +72,8 @@ const STAGES: [(Stage, &str); 2] = [(Stage::Method, "method"), (Stage::Plain, "p
 
 impl Progress {
     pub(super) fn step(&mut self, switch: Switch) {
-        self.steps += 1;
+        // A file may have any number.
+        self.steps = self.steps.saturating_add(1);
         self.meet(switch);
     }
 
@@ -90,7 +91,7 @@ impl Progress {
             self.least_loss = loss;
             self.stalled = 0;
         } else {
-            self.stalled += 1;
+            self.stalled = self.stalled.saturating_add(1);
         }
         if self.stalled >= patience {
             self.stage = Stage::Plain;
@@ -112,7 +113,7 @@ impl Progress {
         let steps = field("steps")?.parse().ok()?;
         let stage = field("stage")?;
         let stage = STAGES.iter().find(|(_, name)| *name == stage)?.0;
-        let (least_loss, stalled) = (field("least loss")?.parse().ok()?, field("stalled")?.parse().ok()?);
-        fields.next().is_none().then_some(Self { steps, stage, least_loss, stalled })
+        let (least_loss, stalled): (f64, _) = (field("least loss")?.parse().ok()?, field("stalled")?.parse().ok()?);
+        (fields.next().is_none() && !least_loss.is_nan()).then_some(Self { steps, stage, least_loss, stalled })
     }
 }

@@ -222,7 +222,7 @@ impl GradScaler {
         if std::mem::take(&mut self.left_out) {
             return self.set_scale(self.scale * self.config.backoff_factor);
         }
-        self.good_steps += 1;
+        self.good_steps = self.good_steps.saturating_add(1);
         match self.good_steps >= self.config.growth_interval {
             true => self.set_scale(self.scale * self.config.growth_factor),
             false => Ok(()),
@@ -278,8 +278,8 @@ impl GradScaler {
         let format = Format { name: FORMAT, contents: "what GradScaler::save writes".to_owned() };
         let file = StateFile::parse(path, &bytes, &format)?;
         let mut fields = file.details.split(", ");
-        let mut field = |name: &str| fields.next()?.strip_prefix(name)?.strip_prefix(' ');
         let mut parse = || {
+            let mut field = |name: &str| fields.next()?.strip_prefix(name)?.strip_prefix(' ');
             let (scale, good_steps) = (field("scale")?.parse().ok()?, field("good steps")?.parse().ok()?);
             let config = GradScalerConfig {
                 init_scale: field("first")?.parse().ok()?,
@@ -288,7 +288,8 @@ impl GradScaler {
                 growth_interval: field("interval")?.parse().ok()?,
             };
             let read = Self::new(config).ok()?;
-            is_scale(scale).then_some((scale, good_steps, read.config))
+            let is_all = fields.next().is_none() && file.names().is_empty();
+            (is_all && is_scale(scale)).then_some((scale, good_steps, read.config))
         };
         let (scale, good_steps, config) = parse().ok_or_else(|| {
             file.error(format!(

@@ -379,7 +379,8 @@ impl<R: Rule> Optim<R> {
         }
         let mut states = Vec::new();
         for entry in &self.entries {
-            let group = file.tensor(&entry.key(GROUP), &[Kind::Double])?.map(|group| group.double_value(&[]));
+            let group = file.tensor(&entry.key(GROUP), &[Kind::Double])?;
+            let group = group.filter(|group| group.size().is_empty()).map(|group| group.double_value(&[]));
             if group != Some(entry.group as f64) {
                 return Err(file.error(format!(
                     "variable '{}': expected group {}, got {}; build the model that it was saved from first",
@@ -436,7 +437,12 @@ impl<R: Rule> Optim<R> {
             group.0.validate().ok()?;
             Some((number.parse().ok()?, group))
         };
-        let groups: Option<BTreeMap<usize, (R, f64)>> = parts.map(parse).collect();
+        let groups: Option<Vec<(usize, (R, f64))>> = parts.map(parse).collect();
+        // Each once.
+        let groups = groups.and_then(|list| {
+            let count = list.len();
+            Some(BTreeMap::from_iter(list)).filter(|groups| groups.len() == count)
+        });
         let groups = groups.ok_or_else(|| {
             file.error(format!(
                 "expected settings as Optim::save writes them, got '{}'; the file is damaged",

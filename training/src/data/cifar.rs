@@ -2,7 +2,7 @@
 
 use super::download::{Downloads, checksum, variable};
 use super::identity::verify;
-use super::{Augmentation, Dataset, Inputs, Split};
+use super::{Augmentation, Dataset, Inputs, MOST_UNPACKED, Split};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use std::borrow::Cow;
@@ -75,12 +75,13 @@ impl Files {
             return Ok(Files::Folder(path.to_owned()));
         }
         let read = || -> Result<HashMap<String, Vec<u8>>> {
-            let mut files = HashMap::new();
+            let (mut files, mut room) = (HashMap::new(), MOST_UNPACKED);
             for entry in tar::Archive::new(GzDecoder::new(File::open(path)?)).entries()? {
-                let mut entry = entry?;
+                let entry = entry?;
                 let name = entry.path()?.file_name().map(|name| name.to_string_lossy().into_owned());
                 let mut bytes = Vec::new();
-                entry.read_to_end(&mut bytes)?;
+                room -= entry.take(room).read_to_end(&mut bytes)? as u64;
+                ensure!(room > 0, "it holds more than {MOST_UNPACKED} bytes");
                 files.extend(name.map(|name| (name, bytes)));
             }
             Ok(files)

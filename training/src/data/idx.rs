@@ -2,7 +2,7 @@
 
 use super::download::{Broken, Downloads, variable};
 use super::identity;
-use super::{Augmentation, Dataset, Inputs, Split};
+use super::{Augmentation, Dataset, Inputs, MOST_UNPACKED, Split};
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 use std::fs::File;
@@ -92,7 +92,8 @@ impl Source {
         let mut bytes = Vec::new();
         let read = match path.exists() || !compressed.exists() {
             true => File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
-            false => File::open(&compressed).and_then(|file| GzDecoder::new(file).read_to_end(&mut bytes)),
+            false => File::open(&compressed)
+                .and_then(|file| GzDecoder::new(file).take(MOST_UNPACKED).read_to_end(&mut bytes)),
         };
         read.with_context(|| {
             format!(

@@ -3,13 +3,16 @@
 use super::{Augmentation, Dataset, Inputs, Split};
 use anyhow::{Context, Result, bail, ensure};
 use experiments::benchmark::Benchmark;
-use image::ImageReader;
 use image::imageops::FilterType;
+use image::{ImageReader, Limits};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
+
+/// The longest side of an image.
+const MOST_PIXELS: u32 = 1 << 14;
 
 /// What the folder of the test images may be called, in this order.
 const TEST: [&str; 2] = ["test", "val"];
@@ -116,7 +119,14 @@ pub fn read_one(path: &Path, channels: i64, side: i64) -> Result<Tensor> {
 /// The pixels, of which all channels stand together.
 fn open(path: &Path, channels: i64, side: i64) -> Result<Vec<u8>> {
     // By what is in it: its name may say something else.
-    let decoded = || ImageReader::open(path)?.with_guessed_format()?.decode();
+    let decoded = || {
+        let mut reader = ImageReader::open(path)?.with_guessed_format()?;
+        // One that is long and narrow is no longer small while it is scaled.
+        let mut limits = Limits::default();
+        (limits.max_image_width, limits.max_image_height) = (Some(MOST_PIXELS), Some(MOST_PIXELS));
+        reader.limits(limits);
+        reader.decode()
+    };
     let image = decoded().with_context(|| format!("{}: expected a PNG or JPEG", path.display()))?;
     // One that has the size stays as it is.
     let image = image.resize_exact(side as u32, side as u32, FilterType::Triangle);

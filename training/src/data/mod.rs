@@ -176,6 +176,9 @@ fn read(benchmark: Benchmark, folder: &Path) -> Result<Dataset> {
     }
 }
 
+/// The most bytes that a compressed file is unpacked to: no data set of these has more in one.
+const MOST_UNPACKED: u64 = 1 << 29;
+
 /// The folder where a package of the system has it.
 fn installed(benchmark: Benchmark) -> Option<&'static Path> {
     match benchmark {

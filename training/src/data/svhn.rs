@@ -1,6 +1,6 @@
 //! SVHN, the cropped digits: two MATLAB files (level 5), each with the images `X`, [32, 32, 3, n], and their labels `y`.
 
-use super::{Augmentation, Dataset, Inputs, Split};
+use super::{Augmentation, Dataset, Inputs, MOST_UNPACKED, Split};
 use anyhow::{Context, Result, bail, ensure};
 use experiments::benchmark::Benchmark;
 use flate2::read::ZlibDecoder;
@@ -34,7 +34,10 @@ fn parse(bytes: &[u8]) -> Result<Split> {
         let array = match element(&mut rest)? {
             (COMPRESSED, data) => {
                 let mut unpacked = Vec::new();
-                ZlibDecoder::new(data).read_to_end(&mut unpacked).context("an element that cannot be uncompressed")?;
+                ZlibDecoder::new(data)
+                    .take(MOST_UNPACKED)
+                    .read_to_end(&mut unpacked)
+                    .context("an element that cannot be uncompressed")?;
                 let mut unpacked = &unpacked[..];
                 match element(&mut unpacked)? {
                     (MATRIX, data) => Array::parse(data)?,
@@ -91,6 +94,12 @@ fn element<'a>(rest: &mut &'a [u8]) -> Result<(u32, &'a [u8])> {
     Ok((kind, data))
 }
 
+fn as_byte(value: f64) -> Result<u8> {
+    let byte = value as u8;
+    ensure!(f64::from(byte) == value, "got {value} where a whole number from 0 to 255 is expected");
+    Ok(byte)
+}
+
 /// An array of bytes, or of doubles that are bytes.
 struct Array {
     name: Vec<u8>,
@@ -111,7 +120,7 @@ impl Array {
             (UINT8, values) => values.to_vec(),
             (DOUBLE, values) => {
                 let doubles = values.chunks_exact(8).map(|bytes| bytes.try_into().map(f64::from_le_bytes));
-                doubles.map(|value| value.map(|value| value as u8)).collect::<Result<_, _>>()?
+                doubles.map(|value| as_byte(value?)).collect::<Result<_>>()?
             }
             (kind, _) => bail!("got values of type {kind}"),
         };

@@ -7,8 +7,11 @@ use std::process::Command;
 /// A training program in a folder of its own, with a network that leads nowhere.
 pub fn training(program: &str, folder: &Path, arguments: &[&str]) -> Command {
     // A program keeps to it where its caller ignores a signal, as `nohup` and a shell in the background do: here nobody does.
-    let mut command = Command::new("env");
-    command.arg("--default-signal=HUP,INT").arg(binary(program));
+    let mut command = Command::new(binary(program));
+    if cfg!(target_os = "linux") {
+        command = Command::new("env");
+        command.arg("--default-signal=HUP,INT").arg(binary(program));
+    }
     command.current_dir(folder).args(arguments).env_remove("RUST_BACKTRACE");
     command.env("CIFAR10_URL", "http://127.0.0.1:1/cifar.tar.gz").env("MNIST_URL", "http://127.0.0.1:1/mnist");
     for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
