@@ -58,13 +58,13 @@ pub fn read_curve(path: &Path) -> Result<Vec<Evaluation>> {
     );
     let mut curve: Vec<Evaluation> = Vec::new();
     for row in reader.records() {
-        let row = row?;
-        let line = row.position().map_or(0, |position| position.line() as usize);
+        let position = row.as_ref().map_or_else(csv::Error::position, csv::StringRecord::position);
+        let line = position.map_or(0, |position| position.line() as usize);
         let expected = || {
             let got = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
             format!("line {line}: expected {}, got '{got}'", columns.iter().collect::<Vec<_>>().join(","))
         };
-        let row: Evaluation = row.deserialize(Some(&columns)).with_context(expected)?;
+        let row: Evaluation = row.and_then(|row| row.deserialize(Some(&columns))).with_context(expected)?;
         let validates = columns.len() > TEST_COLUMNS;
         ensure!(
             [row.validation_loss, row.validation_error].iter().all(|value| value.is_some() == validates),

@@ -772,6 +772,7 @@ fn damaged_runs_are_named_and_the_old_report_stays() {
         (&good, "", &["curve.csv", "expected the columns step,epoch,", "got ''"]),
         (&good, "step,error\n1,2\n", &["curve.csv", "expected the columns step,epoch,", "got 'step,error'"]),
         (&good, &(curve.clone() + "20,0.2,1,1,much,2\n"), &["curve.csv", "line 3", "got '20,0.2,1,1,much,2'"]),
+        (&good, &(curve.clone() + "\n\n20,0.2,1,1,much,2\n"), &["curve.csv", "line 5", "got '20,0.2,1,1,much,2'"]),
         (&good, &(curve.clone() + "20,0.2,1"), &["curve.csv", "line 3", "got '20,0.2,1'"]),
         (&good, &(curve.clone() + "10,0.2,1,1,3,2\n"), &["curve.csv", "line 3: expected a step after 10, got 10"]),
     ] {
