@@ -59,9 +59,11 @@ pub fn read_curve(path: &Path) -> Result<Vec<Evaluation>> {
     let mut curve: Vec<Evaluation> = Vec::new();
     for row in reader.records() {
         let position = row.as_ref().map_or_else(csv::Error::position, csv::StringRecord::position);
-        let line = position.map_or(0, |position| position.line() as usize);
+        let from = position.map_or(1, |position| position.line() as usize);
+        // Blank lines, which are none, count to the row behind them.
+        let line = from + text.lines().skip(from - 1).take_while(|line| line.is_empty()).count();
         let expected = || {
-            let got = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+            let got = text.lines().nth(line - 1).unwrap_or_default();
             format!("line {line}: expected {}, got '{got}'", columns.iter().collect::<Vec<_>>().join(","))
         };
         let row: Evaluation = row.and_then(|row| row.deserialize(Some(&columns))).with_context(expected)?;
