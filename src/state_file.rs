@@ -104,8 +104,11 @@ impl<'a> StateFile<'a> {
         };
         let tensor = Tensor::f_from_data_size(view.data(), &size, *kind);
         tensor.map(Some).map_err(|error| {
-            let error = error.to_string();
-            self.error(format!("tensor '{key}': {}; the file is damaged", error.lines().next().unwrap_or_default()))
+            let text = error.to_string();
+            match Error::from_libtorch(text.lines().next().unwrap_or_default().to_owned()) {
+                memory @ Error::OutOfMemory(_) => memory,
+                error => self.error(format!("tensor '{key}': {error}; the file is damaged")),
+            }
         })
     }
 }
