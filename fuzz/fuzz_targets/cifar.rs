@@ -1,3 +1,4 @@
+//! `fuzz::data::cifar` under libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,3 +1,4 @@
+//! `fuzz::data::idx` under libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,3 +1,4 @@
+//! `fuzz::runs::run_json` under libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

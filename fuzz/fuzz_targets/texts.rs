@@ -1,3 +1,4 @@
+//! `fuzz::data::texts` under libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,6 +1,8 @@
 //! Data sets, of which the programs read whole folders.
 
-use crate::{Result, SEPARATOR, files, folder, taken, write};
+use crate::matlab::{self, matrix};
+use crate::{SEPARATOR, files, folder, taken, write};
+use anyhow::Result;
 use experiments::benchmark::Benchmark;
 use std::io::Write;
 use std::path::Path;
@@ -8,10 +10,10 @@ use tch::Kind;
 use training::data::{DataSource, Dataset, images, load};
 
 /// Reads a data set whose files are the first ones of the input: with samples for training and for tests, or with an error.
-fn read(benchmark: Benchmark, names: &[&str], input: &[u8]) -> bool {
+fn read(benchmark: Benchmark, names: &[impl AsRef<str>], input: &[u8]) -> bool {
     let folder = folder();
     for (name, bytes) in names.iter().zip(files(input)) {
-        write(&folder.path().join(name), bytes);
+        write(&folder.path().join(name.as_ref()), bytes);
     }
     take(load(&DataSource::Folder(folder.path().to_owned()), benchmark), folder.path())
 }
@@ -31,17 +33,12 @@ fn take(data: Result<Dataset>, place: &Path) -> bool {
 
 const IDX: [&str; 4] =
     ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
-const IDX_COMPRESSED: [&str; 4] = [
-    "train-images-idx3-ubyte.gz",
-    "train-labels-idx1-ubyte.gz",
-    "t10k-images-idx3-ubyte.gz",
-    "t10k-labels-idx1-ubyte.gz",
-];
 
 /// MNIST's four files; compressed ones, where the first byte is even.
 pub fn idx(input: &[u8]) -> bool {
     let Some((first, input)) = input.split_first() else { return false };
-    read(Benchmark::Mnist, if first % 2 == 0 { &IDX_COMPRESSED } else { &IDX }, input)
+    let ending = if first % 2 == 0 { ".gz" } else { "" };
+    read(Benchmark::Mnist, &IDX.map(|name| format!("{name}{ending}")), input)
 }
 
 fn idx_file(record: &[u32], bytes: &[u8]) -> Vec<u8> {
@@ -113,33 +110,15 @@ pub fn svhn(input: &[u8]) -> bool {
     read(Benchmark::Svhn, &["train_32x32.mat", "test_32x32.mat"], input)
 }
 
-/// An element of a MATLAB file: its type, its length, its data, padded to eight bytes.
-fn element(kind: u32, data: &[u8]) -> Vec<u8> {
-    let mut bytes = [kind.to_le_bytes(), (data.len() as u32).to_le_bytes()].concat();
-    bytes.extend_from_slice(data);
-    bytes.resize(bytes.len().next_multiple_of(8), 0);
-    bytes
-}
-
-fn matrix(name: &str, size: &[i32], kind: u32, values: &[u8]) -> Vec<u8> {
-    let size: Vec<u8> = size.iter().flat_map(|n| n.to_le_bytes()).collect();
-    let flags = element(6, &[9, 0, 0, 0, 0, 0, 0, 0]);
-    element(14, &[flags, element(5, &size), element(1, name.as_bytes()), element(kind, values)].concat())
-}
-
 /// An image in each file: the labels as bytes, as doubles, or compressed.
 pub fn svhn_seeds() -> Vec<Vec<u8>> {
-    let mut header = vec![b' '; 124];
-    header.extend_from_slice(&[0, 1, b'I', b'M']);
-    let images = matrix("X", &[32, 32, 3, 1], 2, &[9; 3072]);
-    let bytes = matrix("y", &[1, 1], 2, &[10]);
-    let doubles = matrix("y", &[1, 1], 9, &3f64.to_le_bytes());
-    let mut writer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-    writer.write_all(&bytes).expect("memory");
-    let packed = writer.finish().expect("memory");
-    let compressed = [&15u32.to_le_bytes(), &(packed.len() as u32).to_le_bytes(), &packed[..]].concat();
-    let file = |labels: &[u8]| [&header, &images, labels].concat();
-    vec![[file(&bytes), file(&doubles)].join(SEPARATOR), [file(&compressed), file(&bytes)].join(SEPARATOR)]
+    let labelled = |labels: &[u8]| {
+        [matlab::header(), matrix("X", &[32, 32, 3, 1], matlab::BYTES, &[9; 3072]), labels.to_vec()].concat()
+    };
+    let bytes = labelled(&matrix("y", &[1, 1], matlab::BYTES, &[10]));
+    let doubles = labelled(&matrix("y", &[1, 1], matlab::DOUBLES, &3f64.to_le_bytes()));
+    let compressed = matlab::matlab_file(&[9; 3072], &[10]);
+    vec![[&bytes[..], &doubles].join(SEPARATOR), [compressed, bytes].join(SEPARATOR)]
 }
 
 /// By the first byte the verses, or the sentences.

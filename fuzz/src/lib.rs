@@ -1,9 +1,12 @@
 //! The parsers of files, each as its users reach it: by the path of a file or a folder. An input is what the files hold.
 //!
-//! A parser takes a file or refuses it with an error. What it takes it must write again as it was; an error names the
-//! file, and leaves everything as it was before. Everything else panics here.
+//! A parser takes a file or refuses it with an error that names it. What was taken is whole and, where there is a writer for
+//! it, written and read again to the same; what was refused has changed no state. Everything else panics here.
 
 pub mod data;
+// As the tests of the programs write them.
+#[path = "../../training/tests/programs/matlab.rs"]
+mod matlab;
 pub mod runs;
 pub mod state_files;
 

@@ -61,10 +61,10 @@ pub fn read_curve(path: &Path) -> Result<Vec<Evaluation>> {
         let position = row.as_ref().map_or_else(csv::Error::position, csv::StringRecord::position);
         let from = position.map_or(1, |position| position.line() as usize);
         // Blank lines, which are none, count to the row behind them.
-        let line = from + text.lines().skip(from - 1).take_while(|line| line.is_empty()).count();
+        let line = || from + text.lines().skip(from - 1).take_while(|line| line.is_empty()).count();
         let expected = || {
-            let got = text.lines().nth(line - 1).unwrap_or_default();
-            format!("line {line}: expected {}, got '{got}'", columns.iter().collect::<Vec<_>>().join(","))
+            let (line, columns) = (line(), columns.iter().collect::<Vec<_>>().join(","));
+            format!("line {line}: expected {columns}, got '{}'", text.lines().nth(line - 1).unwrap_or_default())
         };
         let row: Evaluation = row.and_then(|row| row.deserialize(Some(&columns))).with_context(expected)?;
         let validates = columns.len() > TEST_COLUMNS;
@@ -74,7 +74,7 @@ pub fn read_curve(path: &Path) -> Result<Vec<Evaluation>> {
             expected()
         );
         if let Some(last) = curve.last().filter(|last| last.step >= row.step) {
-            bail!("line {line}: expected a step after {}, got {}", last.step, row.step);
+            bail!("line {}: expected a step after {}, got {}", line(), last.step, row.step);
         }
         curve.push(row);
     }
