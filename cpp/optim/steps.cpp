@@ -1,5 +1,5 @@
-// What libtorch has is called, and what it has not, the epsilon of the papers and RMSProp, is put together of its
-// foreach operations.
+// What libtorch has is called, and what it has not, the epsilon of the papers and most of RMSProp, is put together of
+// its foreach operations.
 #include "steps.h"
 
 #include <ATen/core/grad_mode.h>
@@ -17,10 +17,13 @@
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <array>
+#include <cmath>
 #include <initializer_list>
 #include <tuple>
 #include <vector>
@@ -161,6 +164,22 @@ void adam_inside_root(const hatted::bridge::Adam& s, Rate rate, TensorList param
   descend(rate, parameters, at::_foreach_div(exp_avgs, corrections(s.beta1, steps)), roots);
 }
 
+// RMSProp as far as it is an Adam whose mean forgets at once (beta1 0) and whose corrections are over (endless steps).
+// For the CPU, where a foreach operation is one for each tensor; on a GPU the zeros alone would be so many launches.
+void rmsprop_as_adam(const hatted::bridge::RmsProp& s, Rate rate, TensorList parameters, TensorList gradients,
+                     TensorList square_avgs) {
+  Tensors means;
+  for (const auto& gradient : gradients) {
+    means.push_back(at::zeros_like(gradient));
+  }
+  const auto endless = at::full({}, INFINITY, gradients[0].options().dtype(at::kFloat));
+  const Tensors steps(gradients.size(), endless);
+  with(rate, [&](const auto& lr) {
+    at::_fused_adam_(parameters, gradients, means, square_avgs, /*max_exp_avg_sqs=*/{}, steps, lr, /*beta1=*/0,
+                     /*beta2=*/s.alpha, s.weight_decay, s.eps, /*amsgrad=*/false, /*maximize=*/false);
+  });
+}
+
 }  // namespace
 
 void sgd(const hatted::bridge::Sgd& s, Rate rate, TensorList parameters, TensorList gradients,
@@ -213,6 +232,9 @@ void rmsprop(const hatted::bridge::RmsProp& s, Rate rate, TensorList parameters,
              TensorList square_avgs, TensorList grad_avgs, TensorList momentum_buffers) {
   const auto step = [&](TensorList parameters, TensorList gradients, TensorList square_avgs, TensorList grad_avgs,
                         TensorList momentum_buffers) {
+    if (!s.centered && s.momentum == 0 && !s.eps_inside_root && gradients[0].is_cpu()) {
+      return rmsprop_as_adam(s, rate, parameters, gradients, square_avgs);
+    }
     const auto of_penalty = decayed(parameters, gradients, s.weight_decay);
     at::_foreach_mul_(square_avgs, s.alpha);
     at::_foreach_addcmul_(square_avgs, of_penalty, of_penalty, 1 - s.alpha);

@@ -99,7 +99,7 @@ fn adagrad_is_its_formula() {
 fn rmsprop_is_its_formula() {
     for eps_inside_root in [false, true] {
         for (momentum, centered, weight_decay) in
-            [(0.0, false, 0.0), (0.5, false, 0.1), (0.5, true, 0.0), (0.0, true, 0.1)]
+            [(0.0, false, 0.0), (0.0, false, 0.1), (0.5, false, 0.1), (0.5, true, 0.0), (0.0, true, 0.1)]
         {
             let rule = RmsProp { alpha: 0.9, eps: 1e-2, eps_inside_root, weight_decay, momentum, centered };
             held(rule, || {
@@ -165,6 +165,10 @@ fn fifty_steps_are_those_of_tch() {
     tried(adam(), tch::nn::adam(0.9, 0.999, 0.01).amsgrad(true));
     tried(adamw(), tch::nn::adamw(0.9, 0.999, 0.1));
     tried(rmsprop(), tch::nn::rms_prop(0.9, 1e-3, 0.01, 0.5, true));
+    tried(
+        RmsProp { alpha: 0.9, weight_decay: 0.01, ..Default::default() },
+        tch::nn::rms_prop(0.9, 1e-8, 0.01, 0.0, false),
+    );
 }
 
 /// Weights of half precision have state of their kind, and the steps go down.
