@@ -705,6 +705,30 @@ fn the_figure_has_a_title_a_legend_and_dashes_for_the_authors() {
     assert!(dashes(&beside) > 20, "{} dashes", dashes(&beside));
 }
 
+/// Of two curves on one another that of Adam, drawn later, is dashed where it would hide that of SGD, and there alone.
+#[test]
+fn a_curve_that_would_hide_another_is_dashed() {
+    let lines_of_adam = |apart: f64| {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = |more: f64| [(10, 60.0 + more, 1.0), (20, 50.0 + more, 2.0), (30, 40.0, 3.0)];
+        write_run(&folder.path().join("sgd"), record("sgd", 0), &rows(0.0));
+        write_run(&folder.path().join("adam"), record("adam", 0), &rows(apart));
+        run(&mut report(folder.path(), &[".", "--out", "out"]));
+        let svg = read(folder.path().join("out/resnet20_cifar10.svg"));
+        // In the first panel, which is the upper left one.
+        let wide = |line: &&str| {
+            line.starts_with("<polyline") && line.contains("#009E73") && line.contains("stroke-width=\"2\"")
+        };
+        let first = |line: &str| {
+            let at = line.split_once("points=\"").unwrap().1.split_once([' ', '"']).unwrap().0;
+            at.split_once(',').map(|(x, y)| (x.parse::<i32>().unwrap(), y.parse::<i32>().unwrap())).unwrap()
+        };
+        svg.lines().filter(wide).map(first).filter(|&(x, y)| x < 550 && y < 388).count()
+    };
+    assert_eq!(lines_of_adam(5.0), 1);
+    assert!(lines_of_adam(0.0) > 10, "{} dashes", lines_of_adam(0.0));
+}
+
 #[test]
 fn runs_are_found_at_any_depth_and_count_once() {
     let folder = tempfile::tempdir().unwrap();

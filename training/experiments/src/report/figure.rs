@@ -192,11 +192,18 @@ fn panel(area: &Area, section: &Section, (quantities, y_label): (Quantities, &st
             chart.draw_series(DashedLineSeries::new(piece, 5, 4, style)).map_err(drawing)?;
         }
     }
+    let mut below: Vec<Line> = Vec::new();
     for curves in &curves {
         let style = color(curves.row.optimizer).stroke_width(2);
         let line = line(&curves.test, x);
         for piece in window.clip(&line) {
-            chart.draw_series(LineSeries::new(piece, style)).map_err(drawing)?;
+            // What would hide other lines lets them through.
+            for (hidden, part) in window.parts(&piece, &below) {
+                match hidden {
+                    0 => chart.draw_series(LineSeries::new(part, style)).map_err(drawing)?,
+                    _ => chart.draw_series(DashedLineSeries::new(part, 10, 10 * hidden, style)).map_err(drawing)?,
+                };
+            }
         }
         // On some evaluations: they tell rows of one optimizer apart, and a single evaluation draws no line.
         let stride = line.len().div_ceil(12).max(1);
@@ -204,6 +211,7 @@ fn panel(area: &Area, section: &Section, (quantities, y_label): (Quantities, &st
         for &point in visible {
             chart.draw_series([marker(point, curves.row)]).map_err(drawing)?;
         }
+        below.push(line);
     }
     Ok(())
 }
@@ -339,6 +347,30 @@ impl Window {
             }
         }
         pieces
+    }
+
+    /// A line in parts, each with the number of lines `below` that it lies upon from end to end.
+    fn parts(self, line: &[(f64, f64)], below: &[Line]) -> Vec<(u32, Line)> {
+        let mut parts: Vec<(u32, Line)> = Vec::new();
+        for ends in line.windows(2) {
+            let hides = |other: &&Line| ends.iter().all(|&end| self.passes(other, end));
+            let hidden = below.iter().filter(hides).count() as u32;
+            match parts.last_mut() {
+                Some((same, part)) if *same == hidden => part.push(ends[1]),
+                _ => parts.push((hidden, ends.to_vec())),
+            }
+        }
+        parts
+    }
+
+    /// Whether a line passes through a point, but for less than its own width.
+    fn passes(self, line: &[(f64, f64)], (x, y): (f64, f64)) -> bool {
+        let height = |y: f64| f64::from(PANEL_HEIGHT) * y.max(self.y.0).ln() / (self.y.1 / self.y.0).ln();
+        line.windows(2).any(|ends| {
+            let [(x0, y0), (x1, y1)] = [ends[0], ends[1]].map(|(x, y)| (x, height(y)));
+            let along = if x1 > x0 { (x - x0) / (x1 - x0) } else { 0.0 };
+            (x0..=x1).contains(&x) && (y0 + along * (y1 - y0) - height(y)).abs() < 2.0
+        })
     }
 }
 
