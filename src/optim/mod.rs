@@ -91,8 +91,9 @@ impl Optimizer for nn::Optimizer {
 /// takes variables that are made later along. What has no gradient in a step stays as it is, and so does its state.
 ///
 /// A step is a call of libtorch's fused kernel for each group; of its foreach operations for an `ε` inside of the root and for
-/// [`RmsProp`], which it has no such kernel for. (A plain [`RmsProp`] on the CPU is a step of Adam's, whose `β₁` is 0.) Weights of half precision are stepped in Float. On a GPU the rate is a tensor, so a
-/// [`CudaGraph`](crate::CudaGraph) replays a step at the rate that [`set_lr`](Self::set_lr) has last told.
+/// [`RmsProp`], which it has no such kernel for. (On the CPU a plain [`RmsProp`] is a step of Adam's, with a `β₁` of 0.) Weights
+/// of half precision are stepped in Float. On a GPU the rate is a tensor, so a [`CudaGraph`](crate::CudaGraph) replays a step at
+/// the rate that [`set_lr`](Self::set_lr) has last told.
 #[derive(Debug)]
 pub struct Optim<R: Rule> {
     variables: Arc<Mutex<Variables>>,
