@@ -565,6 +565,8 @@ fn the_authors_curves_stand_beside_ours() {
     assert!(text.contains("expected a column accuracy, got ',datetime,loss'"), "{text}");
     let text = run_refused(&mut report(folder.path(), &["runs", "--reference", "nowhere"]));
     assert!(text.contains("nowhere: expected a folder with the authors' curves"), "{text}");
+    let text = run_refused(&mut report(folder.path(), &["runs", "--reference", "runs"]));
+    assert!(text.contains("runs: expected the authors' curves of these runs, found none of them"), "{text}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::optimizer::OptimizerKind;
 use crate::recipe::Recipe;
 use crate::record::{Conditions, Record};
 use crate::run::Run;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -53,7 +53,7 @@ pub fn sections<'a>(runs: &'a [Run], authors: Option<&Path>) -> Result<Vec<Secti
         }
     }
     groups.sort_by(|(left, lefts), (right, rights)| order(left, &lefts[0].record, right, &rights[0].record));
-    groups
+    let sections = groups
         .into_iter()
         .map(|(experiment, runs)| {
             let mut section = Section { experiment, rows: rows(experiment, runs), authors: BTreeMap::new() };
@@ -66,7 +66,19 @@ pub fn sections<'a>(runs: &'a [Run], authors: Option<&Path>) -> Result<Vec<Secti
             }
             Ok(section)
         })
-        .collect()
+        .collect::<Result<Vec<Section>>>()?;
+    if let Some(folder) = authors {
+        let logged =
+            |section: &Section| section.optimizers().into_iter().any(|o| section.experiment.log_file(o).is_some());
+        let asked = sections.iter().any(|section| section.is_on_the_papers_data() && logged(section));
+        let found = sections.iter().any(|section| !section.authors.is_empty());
+        ensure!(
+            found || !asked,
+            "{}: expected the authors' curves of these runs, found none of them",
+            folder.display()
+        );
+    }
+    Ok(sections)
 }
 
 fn is_same_section(left: &Record, right: &Record) -> bool {
