@@ -73,6 +73,12 @@ pub fn read_curve(path: &Path) -> Result<Vec<Evaluation>> {
             "{}",
             expected()
         );
+        ensure!(
+            row.seconds.is_finite() && row.seconds >= 0.0,
+            "line {}: expected seconds from 0 on, got {}",
+            line(),
+            row.seconds
+        );
         if let Some(last) = curve.last().filter(|last| last.step >= row.step) {
             bail!("line {}: expected a step after {}, got {}", line(), last.step, row.step);
         }

@@ -1,10 +1,33 @@
 //! Lines for the user. A screen that is gone, or full, is no reason to stop.
 
-use std::io::Write;
+use anyhow::{Result, bail};
+use std::io::{ErrorKind, Write};
+use std::sync::OnceLock;
+
+/// Why a line was lost, the first time.
+static LOST: OnceLock<String> = OnceLock::new();
 
 /// A line on standard output.
 pub fn say(text: &str) {
-    let _ = std::io::stdout().write_all(format!("{text}\n").as_bytes());
+    let mut stdout = std::io::stdout();
+    let written = stdout.write_all(format!("{text}\n").as_bytes()).and_then(|()| stdout.flush());
+    // A reader that has seen enough is no failure.
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = LOST.set(error.to_string());
+    }
+}
+
+/// For programs whose lines are what was asked for.
+///
+/// # Errors
+/// If some could not be written.
+pub fn ensure_said() -> Result<()> {
+    match LOST.get() {
+        Some(error) => bail!("standard output: {error}"),
+        None => Ok(()),
+    }
 }
 
 /// A line on standard error: in one piece, since other processes may write there.

@@ -6,7 +6,8 @@ mod programs;
 use programs::{binary, read, run, run_refused, stderr, stdout};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A record of ResNet-20 on CIFAR-10 by the paper's whole schedule.
 fn record(optimizer: &str, seed: u64) -> Value {
@@ -707,6 +708,27 @@ fn the_figure_has_a_title_a_legend_and_dashes_for_the_authors() {
     assert!(dashes(&beside) > 20, "{} dashes", dashes(&beside));
 }
 
+/// A number may be anything that a file says.
+#[test]
+fn no_number_is_too_large_or_too_small_for_a_figure() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("svgd");
+    for row in ["1e308,0.2,5,0.2", "0.5,1e308,5,0.2", "0.5,1e-320,5,0.2", "0.5,0.5,1e308,0.2", "0.5,0.5,5,1e308"] {
+        write_run(&path, record("svgd", 0), &[]);
+        std::fs::write(path.join("curve.csv"), format!("{HEADER}10,1,0.5,0.5,7,0.1\n30,4,{row}\n")).unwrap();
+        let mut child = report(folder.path(), &["svgd", "--out", "out"]).stdout(Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("{row}: no end");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(child.wait().unwrap().success(), "{row}");
+    }
+}
+
 /// Of two curves on one another that of Adam, drawn later, is dashed where it would hide that of SGD, and there alone.
 #[test]
 fn a_curve_that_would_hide_another_is_dashed() {
@@ -796,6 +818,7 @@ fn damaged_runs_are_named_and_the_old_report_stays() {
         (&newer, &curve, &["run.json", "expected format 1 or 2, got 9"]),
         (&optimizer, &curve, &["run.json", "lion"]),
         (&good, "", &["curve.csv", "expected the columns step,epoch,", "got ''"]),
+        (&good, &(curve.clone() + "20,0.2,1,1,10,inf\n"), &["curve.csv", "line 3: expected seconds", "got inf"]),
         (&good, "step,error\n1,2\n", &["curve.csv", "expected the columns step,epoch,", "got 'step,error'"]),
         (&good, &(curve.clone() + "20,0.2,1,1,much,2\n"), &["curve.csv", "line 3", "got '20,0.2,1,1,much,2'"]),
         (&good, &(curve.clone() + "\n\n20,0.2,1,1,much,2\n"), &["curve.csv", "line 5", "got '20,0.2,1,1,much,2'"]),

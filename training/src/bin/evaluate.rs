@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use experiments::report::{confusion, text};
-use experiments::screen::{say, warn};
+use experiments::screen::{ensure_said, say, warn};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::Device;
@@ -35,7 +35,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    evaluate(&Arguments::parse()).map_or_else(
+    evaluate(&Arguments::parse()).and_then(|()| ensure_said()).map_or_else(
         |error| {
             warn(&format!("error: {error:#}"));
             ExitCode::FAILURE

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use experiments::record::Record;
-use experiments::screen::{say, warn};
+use experiments::screen::{ensure_said, say, warn};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tch::{Device, Kind};
@@ -41,7 +41,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    predict(&Arguments::parse()).unwrap_or_else(|error| {
+    predict(&Arguments::parse()).and_then(|code| ensure_said().map(|()| code)).unwrap_or_else(|error| {
         warn(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })

@@ -15,7 +15,7 @@ use std::process::exit;
 use std::sync::OnceLock;
 
 /// Of how to go about it, not of what to do: a record does not keep these.
-const NOT_KEPT: [&str; 5] = ["config", "jobs", "part", "resume", "overwrite"];
+const NOT_KEPT: [&str; 6] = ["config", "jobs", "part", "resume", "overwrite", "max-time"];
 /// What a file has no say in.
 const NOT_IN_FILES: [&str; 4] = ["config", "part", "help", "version"];
 
@@ -46,7 +46,7 @@ pub fn matches(command: Command) -> ArgMatches {
         Some(path) => {
             let from_file = words_of_file(&command, &own, path).unwrap_or_else(|error| {
                 warn(&format!("error: --config {}: {error:#}", path.display()));
-                exit(WRONG_OPTION)
+                exit(i32::from(WRONG_OPTION))
             });
             let (program, rest) = arguments.split_at(1);
             let from_file = from_file.into_iter().map(OsString::from);
@@ -62,7 +62,7 @@ pub fn matches(command: Command) -> ArgMatches {
 }
 
 /// What clap's own errors end with.
-const WRONG_OPTION: i32 = 2;
+pub const WRONG_OPTION: u8 = 2;
 
 /// Options as the words of a command line.
 pub fn words(options: &Options) -> Result<Vec<String>> {
@@ -172,7 +172,8 @@ pub fn of_run(options: Options, optimizer: OptimizerKind, seed: u64) -> Options 
 /// Without what only other optimizers make use of.
 fn for_optimizers(mut options: Options, optimizers: &[OptimizerKind]) -> Options {
     let is_used = |has: fn(Rule) -> bool| optimizers.iter().any(|optimizer| has(optimizer.rule()));
-    let is_one = |name: &str| optimizers.iter().any(|optimizer| optimizer.name() == name.trim().to_lowercase());
+    // A name that is none at all stays, to be refused.
+    let is_one = |name: &str| name.parse().map_or(true, |optimizer| optimizers.contains(&optimizer));
     let is_for_one =
         |rate: &Value| rate.as_str().and_then(|text| text.split_once('=')).is_none_or(|(name, _)| is_one(name));
     options.retain(|name, value| match (name.as_str(), value) {

@@ -12,8 +12,9 @@ use crate::data;
 use crate::log::{self, Format};
 use crate::models::Model;
 use crate::trainer::observer::Observer;
+use crate::trainer::settings::Settings;
 use crate::trainer::{self, Job, folder};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Command, CommandFactory, FromArgMatches};
 use experiments::experiment::Experiment;
 use experiments::optimizer::OptimizerKind;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use tch::Device;
 
 /// The options of a program that has these experiments, and compares these optimizers unless it is told others.
 pub fn parse<A: CommandFactory + FromArgMatches>(experiments: &[&Experiment], optimizers: &'static str) -> A {
@@ -72,9 +74,26 @@ impl WithModel for Program<'_> {
         if let Some(record) = &again {
             config::ensure_of(record, experiment)?;
         }
-        let settings = options.settings(experiment)?;
-        let device = options.device()?;
         let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(experiment.name));
+        let wanted = || -> Result<(Settings, Device)> {
+            let settings = options.settings(experiment)?;
+            ensure!(
+                !(M::DROPOUT && settings.cuda_graph),
+                "--cuda-graph: expected a model without dropout, which a captured step would repeat, got the {}; leave the \
+                 option away",
+                M::NAME
+            );
+            let device = options.device()?;
+            folder::ensure_outside(&out)?;
+            Ok((settings, device))
+        };
+        let (settings, device) = match wanted() {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                warn(&format!("error: {error:#}"));
+                return Ok(ExitCode::from(config::WRONG_OPTION));
+            }
+        };
         let mut parts = Vec::new();
         for &optimizer in &options.optimizers {
             for &seed in &options.seeds.0 {

@@ -339,6 +339,7 @@ impl Options {
         let mut words = Vec::new();
         words.extend(self.resume.then(|| "--resume".to_owned()));
         words.extend(self.overwrite.then(|| "--overwrite".to_owned()));
+        words.extend(self.max_time.map(|time| format!("--max-time={}", humantime::format_duration(time))));
         words.extend(self.threads.is_none().then(|| format!("--threads={threads}")));
         words
     }
@@ -356,9 +357,9 @@ impl Options {
 
     /// The device that was asked for, if it is there.
     pub fn device(&self) -> Result<Device> {
-        match self.device {
-            DeviceChoice::Auto => Ok(Device::cuda_if_available()),
-            DeviceChoice::Cpu => Ok(Device::Cpu),
+        let device = match self.device {
+            DeviceChoice::Auto => Device::cuda_if_available(),
+            DeviceChoice::Cpu => Device::Cpu,
             DeviceChoice::Cuda(index) => {
                 let devices = if Cuda::is_available() { Cuda::device_count() } else { 0 };
                 ensure!(
@@ -366,9 +367,14 @@ impl Options {
                     "--device cuda:{index}: libtorch sees {devices} CUDA devices; use --device cpu, or link a CUDA \
                      libtorch on a machine with a driver"
                 );
-                Ok(Device::Cuda(index))
+                Device::Cuda(index)
             }
-        }
+        };
+        ensure!(
+            device.is_cuda() || !self.cuda_graph,
+            "--cuda-graph: expected a GPU, got {device:?}; leave the option away"
+        );
+        Ok(device)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::trainer::Wishes;
 use anyhow::{Context, Result};
 use experiments::screen::warn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(unix)]
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,13 @@ pub const INTERRUPTED: u8 = 130;
 pub fn wishes() -> Result<Arc<Wishes>> {
     let wishes = Arc::new(Wishes::default());
     #[cfg(unix)]
-    signal_hook::flag::register(signal_hook::consts::SIGUSR1, wishes.checkpoint.clone())
-        .context("no handler for SIGUSR1")?;
+    {
+        use signal_hook::consts::{SIGUSR1, SIGXFSZ};
+        use signal_hook::flag::register;
+        register(SIGUSR1, wishes.checkpoint.clone()).context("no handler for SIGUSR1")?;
+        // A file that may not grow (`ulimit -f`) is an error of the write then, as a full disk is, and no end without a word.
+        register(SIGXFSZ, Arc::new(AtomicBool::new(false))).context("no handler for SIGXFSZ")?;
+    }
     Ok(wishes)
 }
 

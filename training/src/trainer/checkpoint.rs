@@ -7,9 +7,9 @@
 //! the generator.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use experiments::files::{hexadecimal, sync_folder, write_synced};
+use experiments::files::{hexadecimal, sync_folder, write_atomically, write_synced};
 use experiments::record::Record;
-use experiments::run::CHECKPOINTS;
+use experiments::run::{BEST_WEIGHTS, CHECKPOINTS};
 use experiments::screen::warn;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
@@ -146,6 +146,16 @@ impl Checkpoints {
 }
 
 impl Checkpoint {
+    /// The best weights as they were then: those that came later belong to tests that come again.
+    pub fn restore_best(&self, run: &Path) -> Result<()> {
+        let (saved, best) = (self.folder.join(BEST_WEIGHTS), run.join(BEST_WEIGHTS));
+        match saved.exists() {
+            true => write_atomically(&best, &std::fs::read(&saved).with_context(|| saved.display().to_string())?),
+            false if best.exists() => std::fs::remove_file(&best).with_context(|| best.display().to_string()),
+            false => Ok(()),
+        }
+    }
+
     fn read(folder: &Path, step: usize) -> Result<Self> {
         let read = || -> Result<Manifest> {
             let text = std::fs::read(folder.join(MANIFEST)).context(MANIFEST)?;

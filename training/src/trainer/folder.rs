@@ -4,8 +4,9 @@ use super::checkpoint::{Checkpoint, Checkpoints};
 use super::curve::Curve;
 use super::settings::Start;
 use anyhow::{Context, Result, bail, ensure};
+use experiments::curve::{CURVE_FILE, read_curve};
 use experiments::record::{Difference, RECORD_FILE, Record};
-use experiments::run::{Run, is_run};
+use experiments::run::{BEST_WEIGHTS, Run, is_run};
 use experiments::screen::warn;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,21 @@ pub enum Beginning {
 const LOCK: &str = ".lock";
 /// What the name of a run begins with that another takes the place of.
 const REPLACED: &str = ".replaced-";
+/// What is left to do where there is nothing to go on from.
+const ANEW: &str = "begin anew with --overwrite, or elsewhere with --out";
+
+/// Refuses a folder for runs that is a run's own, or lies in one: it would be gone with that run, and found by no report.
+pub fn ensure_outside(out: &Path) -> Result<()> {
+    let whole = std::path::absolute(out).with_context(|| out.display().to_string())?;
+    if let Some(run) = whole.ancestors().find(|folder| Record::load(folder).is_ok()) {
+        bail!(
+            "--out {}: expected a folder for runs, got a run, {}; name the one that it is in",
+            out.display(),
+            run.display()
+        );
+    }
+    Ok(())
+}
 
 /// Refuses what would lose a run, before anything is trained.
 ///
@@ -56,10 +72,11 @@ pub fn ensure_free(folder: &Path, start: Start, experiment: &str) -> Result<()> 
             ),
             // What cannot be read may be replaced, but not gone on with.
             Err(error) if start == Start::Resume => {
-                return Err(error.context(format!(
-                    "{shown}: --resume cannot tell what it would go on with; without {RECORD_FILE} it goes on from the \
-                     newest checkpoint"
-                )));
+                let remedy = match Checkpoints::any(folder)? {
+                    true => format!("without {RECORD_FILE} it goes on from the newest checkpoint"),
+                    false => format!("and there is no checkpoint; {ANEW}"),
+                };
+                return Err(error.context(format!("{shown}: --resume cannot tell what it would go on with; {remedy}")));
             }
             Err(_) => {}
         }
@@ -104,12 +121,22 @@ impl RunFolder {
             self.ensure_continues(&checkpoint.manifest.record, record)?;
             return Ok(Beginning::GoOn(Box::new(checkpoint)));
         }
-        let Some(before) = before else { return Ok(Beginning::New) };
+        let Some(before) = before else {
+            let tests = self.path.join(CURVE_FILE);
+            // One that was killed before its first record has a curve without rows.
+            let is_new = !self.path.join(BEST_WEIGHTS).exists()
+                && (!tests.exists() || read_curve(&tests).is_ok_and(|rows| rows.is_empty()));
+            ensure!(
+                is_new,
+                "{}: has tests of a run, and neither its {RECORD_FILE} nor a checkpoint to go on from; {ANEW}",
+                self.path.display()
+            );
+            return Ok(Beginning::New);
+        };
         let kept = self.replaced.first().map(|aside| format!(" (the run before it is {})", aside.display()));
         ensure!(
             before.progress.steps == 0,
-            "{}: was trained to step {}{}, and has no checkpoint to go on from; begin anew with --overwrite, or elsewhere \
-             with --out",
+            "{}: was trained to step {}{}, and has no checkpoint to go on from; {ANEW}",
             self.path.display(),
             before.progress.steps,
             kept.unwrap_or_default()
@@ -117,14 +144,20 @@ impl RunFolder {
         Ok(Beginning::New)
     }
 
-    /// A run that has ended, whose curve may have been lost: the last checkpoint has it as well.
+    /// A run that has ended, whose curve or best weights may have been lost: the last checkpoint has them as well.
     fn finished(&self, record: &Record) -> Result<Run> {
-        Run::load(&self.path).or_else(|error| {
+        let last = || -> Result<Option<Checkpoint>> {
             let newest = self.checkpoints.newest()?;
-            let last = newest.filter(|checkpoint| checkpoint.manifest.record.progress.steps == record.progress.steps);
-            let Some(checkpoint) = last else {
-                let none =
-                    "no checkpoint of its last step has another; begin anew with --overwrite, or elsewhere with --out";
+            Ok(newest.filter(|checkpoint| checkpoint.manifest.record.progress.steps == record.progress.steps))
+        };
+        if !self.path.join(BEST_WEIGHTS).exists()
+            && let Ok(Some(checkpoint)) = last()
+        {
+            checkpoint.restore_best(&self.path)?;
+        }
+        Run::load(&self.path).or_else(|error| {
+            let Some(checkpoint) = last()? else {
+                let none = format!("no checkpoint of its last step has another; {ANEW}");
                 return Err(error.context(format!("{}: {none}", self.path.display())));
             };
             warn(&format!("{error:#}: it is that of checkpoint {} now", checkpoint.folder.display()));

@@ -144,16 +144,6 @@ enum Begin<'a, M> {
     Done(Box<Run>),
 }
 
-/// The best weights as they were at a checkpoint: those that came later belong to tests that come again.
-fn restore_best(checkpoint: &Path, run: &Path) -> Result<()> {
-    let (saved, best) = (checkpoint.join(BEST_WEIGHTS), run.join(BEST_WEIGHTS));
-    match saved.exists() {
-        true => write_atomically(&best, &std::fs::read(&saved).with_context(|| saved.display().to_string())?),
-        false if best.exists() => std::fs::remove_file(&best).with_context(|| best.display().to_string()),
-        false => Ok(()),
-    }
-}
-
 /// What is to be done after a step.
 #[derive(Debug, Clone, Copy)]
 struct Due {
@@ -200,12 +190,12 @@ impl<'a, M: Model> Training<'a, M> {
             }
             Beginning::GoOn(checkpoint) => {
                 stepper.load(&checkpoint.folder)?;
-                let before = checkpoint.manifest.record.progress;
+                let before = checkpoint.manifest.record.progress.clone();
                 let eval_every = if before.eval_every == schedule.eval_every { schedule.eval_every } else { 0 };
                 record.progress = Progress { eval_every, note: None, ..before };
                 let steps = record.progress.steps;
                 observer.on_message(&format!("{name}: goes on from the checkpoint of step {steps}"));
-                restore_best(&checkpoint.folder, &job.folder)?;
+                checkpoint.restore_best(&job.folder)?;
                 Curve::restore(&checkpoint.folder, &job.folder)?
             }
             Beginning::New => {
@@ -251,6 +241,10 @@ impl<'a, M: Model> Training<'a, M> {
     fn run(mut self, batches: Batches, observer: &mut dyn Observer) -> Result<Run> {
         let (first, end) = (self.record.progress.steps, self.schedule.steps);
         let look_every = if self.job.device == Device::Cpu { 1 } else { LOOK_EVERY };
+        self.end_what_was_cut(first, observer)?;
+        if self.record.progress.note.is_some() {
+            return Ok(Run { record: self.record, curve: self.curve.into_rows() });
+        }
         self.pace.restart();
         for (step, (inputs, labels)) in (first + 1..=end).zip(batches.stream(first, end)) {
             self.stepper.step(step, self.schedule.rate(step - 1), &inputs, &labels)?;
@@ -282,7 +276,7 @@ impl<'a, M: Model> Training<'a, M> {
             }
             self.record.progress.note = match due.stop {
                 _ if diverged => Some(format!("{DIVERGED} {word} step {step}")),
-                _ if stalled => Some(format!("{STALLED} for {} tests at step {step}", self.tests_since_best())),
+                _ if stalled => Some(self.stalled(step)),
                 Some(reason) => Some(format!("{reason} at step {step}")),
                 None => None,
             };
@@ -299,6 +293,31 @@ impl<'a, M: Model> Training<'a, M> {
             self.pace.restart();
         }
         Ok(Run { record: self.record, curve: self.curve.into_rows() })
+    }
+
+    /// What a process that was stopped behind its last checkpoint, of this step, had not come to: to end a run whose tests have
+    /// stalled; and to test, where the step is the last by now.
+    fn end_what_was_cut(&mut self, step: usize, observer: &mut dyn Observer) -> Result<()> {
+        let tested = self.curve.rows().last().map_or(0, |row| row.step);
+        if tested == step && step > 0 && self.has_stalled() {
+            self.record.progress.note = Some(self.stalled(step));
+            return self.write_record();
+        }
+        if tested < step && step == self.schedule.steps {
+            self.pace.restart();
+            let train_loss = self.look(step);
+            let test_loss = self.test(step, train_loss, true, observer)?;
+            match train_loss.is_finite() && test_loss.is_finite() {
+                true => self.checkpoint(Due { test: true, checkpoint: true, stop: None }, observer)?,
+                false => self.record.progress.note = Some(format!("{DIVERGED} by step {step}")),
+            }
+            return self.write_record();
+        }
+        Ok(())
+    }
+
+    fn stalled(&self, step: usize) -> String {
+        format!("{STALLED} for {} tests at step {step}", self.tests_since_best())
     }
 
     fn due(&self, step: usize) -> Due {

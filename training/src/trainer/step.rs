@@ -6,10 +6,9 @@ use crate::initialise::initialise;
 use crate::method::Method;
 use crate::models::Model;
 use crate::optimizer::Optimizer;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use experiments::experiment::{BatchNorm, Experiment};
 use experiments::optimizer::OptimizerKind;
-use experiments::screen::warn;
 use std::path::Path;
 use tch::nn;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -63,12 +62,6 @@ impl<M: Model> Stepper<M> {
         device: Device,
     ) -> Result<Self> {
         let classes = data.classes;
-        ensure!(
-            !(M::DROPOUT && settings.cuda_graph),
-            "--cuda-graph: expected a model without dropout, which a captured step would repeat, got the {}; leave the \
-             option away",
-            M::NAME
-        );
         let vs = nn::VarStore::new(device);
         let method = Method::new(kind, settings.scale.unwrap_or(experiment.scale), settings.loss_scale)?;
         tch::manual_seed(seed as i64);
@@ -148,7 +141,7 @@ impl<M: Model> Stepper<M> {
         }
     }
 
-    /// Captures a step, which runs nothing, and replays it. Where that is refused the steps go on one by one.
+    /// Captures a step, which runs nothing, and replays it.
     fn capture(&mut self, inputs: &Tensor, labels: &Tensor) -> Result<()> {
         self.graph = Graph::Off;
         // A replay reads its batch where the captured step did.
@@ -161,10 +154,7 @@ impl<M: Model> Stepper<M> {
                 self.graph = Graph::Captured { graph, inputs, labels };
                 Ok(())
             }
-            Err(error) => {
-                warn(&format!("--cuda-graph: {error}: the steps go on without a graph"));
-                self.train(&inputs, &labels)
-            }
+            Err(error) => Err(anyhow!("--cuda-graph: {error}; leave the option away")),
         }
     }
 

@@ -109,6 +109,12 @@ fn a_record_repeats_its_run_to_the_bit() {
 #[test]
 fn a_file_that_cannot_be_meant_is_refused() {
     let folder = tempfile::tempdir().unwrap();
+    // What is for other optimizers than the command line's is left out, but not what is for none.
+    for rates in ["{ sdg = 0.5 }", "['sdg=0.5']"] {
+        let text = format!("data = 'digits'\noptimizer = ['sgd']\nlr = {rates}\n");
+        let text = run_refused(&mut config(folder.path(), &text, "--optimizer sgd --steps 2 --out typing"));
+        assert!(text.contains("sdg=0.5") && text.contains("expected one of"), "{text}");
+    }
     for (text, part) in [
         ("stepps = 3", "--config run.toml: 'stepps' is no option"),
         ("config = 'other.toml'", "'config' is no option"),

@@ -57,6 +57,78 @@ fn a_run_without_checkpoints_is_a_run() {
     std::fs::remove_file(sgd.join("run.json")).unwrap();
     let text = run_refused(&mut train(folder.path(), "--steps 30"));
     assert!(text.contains("holds a run"), "{text}");
+    // Nothing says under which conditions, and nothing is there to go on from.
+    let text = run_refused(&mut train(folder.path(), "--steps 30 --lr 0.5 --resume"));
+    assert!(text.contains("has tests of a run, and neither its run.json nor a checkpoint"), "{text}");
+    assert_eq!(read(sgd.join("curve.csv")), before);
+    // Nor is the way there that of a record that cannot be read.
+    std::fs::write(sgd.join("run.json"), "").unwrap();
+    let text = run_refused(&mut train(folder.path(), "--steps 30 --resume"));
+    assert!(text.contains("and there is no checkpoint; begin anew with --overwrite"), "{text}");
+    // Before its first record a run has a curve without rows, and is no loss.
+    for file in ["run.json", "best.safetensors"] {
+        std::fs::remove_file(sgd.join(file)).unwrap();
+    }
+    std::fs::write(sgd.join("curve.csv"), "step,epoch,train_loss,test_loss,test_error,seconds\n").unwrap();
+    run(&mut train(folder.path(), "--steps 30 --resume"));
+}
+
+#[test]
+fn a_run_that_was_stopped_at_what_is_now_its_last_step_is_tested() {
+    let folder = tempfile::tempdir().unwrap();
+    let sgd = folder.path().join("out/sgd-seed0");
+    let output = train(folder.path(), "--steps 100000 --max-time 1ms --out out").output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let steps = record(&sgd)["progress"]["steps"].as_u64().unwrap();
+    run(&mut train(folder.path(), &format!("--steps {steps} --out out --resume")));
+    run(&mut train(folder.path(), &format!("--steps {steps} --out whole")));
+    let whole = folder.path().join("whole/sgd-seed0");
+    assert_eq!(curve(&sgd), curve(&whole));
+    let best = |run: &Path| std::fs::read(run.join("best.safetensors")).unwrap();
+    assert!(best(&sgd) == best(&whole));
+    let checkpoint = sgd.join(format!("checkpoints/step-{steps:09}"));
+    assert!(best(&sgd) == best(&checkpoint), "its checkpoint has them, too");
+    let text = stdout(&run(&mut train(folder.path(), &format!("--steps {steps} --out out --resume"))));
+    assert!(text.contains("had come to its end before"), "{text}");
+}
+
+#[test]
+fn the_best_weights_of_a_run_that_has_ended_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&mut train(folder.path(), "--steps 30 --eval-every 10 --out out"));
+    let best = folder.path().join("out/sgd-seed0/best.safetensors");
+    let before = std::fs::read(&best).unwrap();
+    std::fs::remove_file(&best).unwrap();
+    run(&mut train(folder.path(), "--steps 30 --eval-every 10 --out out --resume"));
+    assert!(std::fs::read(&best).unwrap() == before);
+}
+
+#[test]
+fn no_run_is_trained_within_another() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&mut train(folder.path(), "--steps 10 --out out"));
+    let before = read(folder.path().join("out/sgd-seed0/curve.csv"));
+    for out in ["out/sgd-seed0", "out/sgd-seed0/more/of/it", "out/sgd-seed0/"] {
+        let output = train(folder.path(), &format!("--steps 20 --resume --out {out}")).output().unwrap();
+        let text = stderr(&output);
+        assert!(text.contains("expected a folder for runs, got a run") && text.contains("out/sgd-seed0"), "{text}");
+        assert_eq!(output.status.code(), Some(2));
+    }
+    assert!(!folder.path().join("out/sgd-seed0/more").exists());
+    assert_eq!(read(folder.path().join("out/sgd-seed0/curve.csv")), before);
+}
+
+/// `ulimit -f`: its signal would end the program without a word.
+#[test]
+fn a_file_that_may_not_grow_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = train(folder.path(), "--steps 30 --seeds 0,1 --out out");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 100; exec \"$@\"", "sh"]).arg(program.get_program()).args(program.get_args());
+    let output = shell.current_dir(folder.path()).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("File too large") && text.contains("failed: sgd-seed0, sgd-seed1"), "{text}");
 }
 
 #[test]

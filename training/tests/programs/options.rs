@@ -50,8 +50,12 @@ fn bad_options_are_refused() {
         (&["--device", "gpu"], "expected auto, cpu, cuda or cuda:N"),
         (&["--device", "cuda:99", "--data", "digits"], "libtorch sees"),
     ] {
-        let text = run_refused(&mut resnet(folder.path(), arguments));
+        let output = resnet(folder.path(), arguments).output().unwrap();
+        let text = stderr(&output);
         assert!(text.contains(part), "{arguments:?}: '{part}' is not in: {text}");
+        // How many samples there are the data tell.
+        let expected = if part.starts_with("some of") { 1 } else { 2 };
+        assert_eq!(output.status.code(), Some(expected), "{arguments:?}: {text}");
         assert!(!text.contains("panicked"), "{text}");
     }
 }

@@ -69,6 +69,12 @@ fn early_stopping_ends_each_run_in_its_own_time() {
         &format!("{options} --steps 1000 --eval-every 10 --out whole --resume"),
     )));
     assert_eq!(text.matches("had come to its end before").count(), 2, "{text}");
+    // Also where it was killed between its last checkpoint and the record of its end.
+    std::fs::remove_file(whole[0].join("run.json")).unwrap();
+    let before = curve(&whole[0]);
+    run(&mut train(folder.path(), &format!("{options} --steps 1000 --eval-every 10 --out whole --resume")));
+    assert_eq!(curve(&whole[0]), before);
+    assert!(record(&whole[0])["progress"]["note"].as_str().unwrap().starts_with("no better for 2 tests"));
     // One that was stopped meanwhile ends where it would have.
     let stopped = train(folder.path(), &format!("{options} --steps 1000 --eval-every 10 --max-time 1ms --out parts"))
         .output()

@@ -57,6 +57,13 @@ fn a_run_is_evaluated_as_its_curve_says() {
     assert!(stderr(&output).contains("step-000000160 is damaged"), "{}", stderr(&output));
     let row = &rows.last().unwrap();
     assert!(stdout(&output).contains(&format!("test error {:.2} %", row[4])), "{}", stdout(&output));
+    // An answer that nobody gets is none.
+    if cfg!(target_os = "linux") {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = program("evaluate", folder.path(), "out/svgd-seed0").stdout(full).output().unwrap();
+        assert!(!output.status.success());
+        assert!(stderr(&output).contains("standard output: No space left on device"), "{}", stderr(&output));
+    }
     // Digits are no things.
     run(&mut program(
         "resnet20_cifar10",

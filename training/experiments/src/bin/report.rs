@@ -20,7 +20,8 @@ use std::process::ExitCode;
 #[derive(Parser, Debug)]
 #[command(version, after_help = "Example: report runs/mlp_mnist runs/vgg_cifar10 --out runs")]
 struct Arguments {
-    /// Folders that hold runs, at any depth: a run is a folder with run.json and curve.csv.
+    /// Folders that hold runs, at any depth: a run is a folder with run.json and curve.csv. Hidden folders, and those named
+    /// `checkpoints`, are not looked into.
     #[arg(required = true, value_name = "RUN_DIR")]
     runs: Vec<PathBuf>,
 

@@ -251,7 +251,8 @@ fn y_range(curves: &[Curves], authors: &[(OptimizerKind, Line)]) -> (f64, f64) {
     let whole = |curves: &&Curves| !curves.row.ended_early();
     let drawn: Vec<&Curves> =
         if curves.iter().any(|c| whole(&c)) { curves.iter().filter(whole).collect() } else { curves.iter().collect() };
-    let positive = |value: &f64| value.is_finite() && *value > 0.0;
+    // No scale has ticks for all that a number can be.
+    let positive = |value: &f64| (1e-30..1e30).contains(value);
     let values = |from: f64, points: for<'a> fn(&'a Curves) -> &'a Vec<Point>| -> Vec<f64> {
         let ours = drawn.iter().flat_map(|curves| points(curves)).filter(|point| point.step as f64 >= from);
         ours.flat_map(|point| [point.value.least, point.value.largest]).filter(positive).collect()
