@@ -367,11 +367,12 @@ impl Window {
     /// Whether a line passes through a point, but for less than its own width.
     fn passes(self, line: &[(f64, f64)], (x, y): (f64, f64)) -> bool {
         let height = |y: f64| f64::from(PANEL_HEIGHT) * y.max(self.y.0).ln() / (self.y.1 / self.y.0).ln();
-        line.windows(2).any(|ends| {
-            let [(x0, y0), (x1, y1)] = [ends[0], ends[1]].map(|(x, y)| (x, height(y)));
-            let along = if x1 > x0 { (x - x0) / (x1 - x0) } else { 0.0 };
-            (x0..=x1).contains(&x) && (y0 + along * (y1 - y0) - height(y)).abs() < 2.0
-        })
+        let next = line.partition_point(|&(other, _)| other < x);
+        let (Some(&(x1, y1)), Some(&(x0, y0))) = (line.get(next), line.get(next.saturating_sub(1))) else {
+            return false;
+        };
+        let along = if x1 > x0 { (x - x0) / (x1 - x0) } else { 1.0 };
+        x0 <= x && (height(y0) + along * (height(y1) - height(y0)) - height(y)).abs() < 2.0
     }
 }
 
