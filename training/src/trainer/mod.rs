@@ -232,8 +232,10 @@ impl<'a, M: Model> Training<'a, M> {
             wall_seconds_before: record.progress.wall_seconds,
             record,
         };
-        // What a run of before left is no longer true.
-        training.write_record()?;
+        // What a run of before left is no longer true. A record of the last step would say that it has been tested, too.
+        if training.record.progress.steps < training.schedule.steps {
+            training.write_record()?;
+        }
         Ok(Begin::Training(Box::new(training), batches))
     }
 
@@ -303,7 +305,10 @@ impl<'a, M: Model> Training<'a, M> {
             self.record.progress.note = Some(self.stalled(step));
             return self.write_record();
         }
-        if tested < step && step == self.schedule.steps {
+        if step < self.schedule.steps {
+            return Ok(());
+        }
+        if tested < step {
             self.pace.restart();
             let train_loss = self.look(step);
             let test_loss = self.test(step, train_loss, true, observer)?;
@@ -311,9 +316,8 @@ impl<'a, M: Model> Training<'a, M> {
                 true => self.checkpoint(Due { test: true, checkpoint: true, stop: None }, observer)?,
                 false => self.record.progress.note = Some(format!("{DIVERGED} by step {step}")),
             }
-            return self.write_record();
         }
-        Ok(())
+        self.write_record()
     }
 
     fn stalled(&self, step: usize) -> String {
