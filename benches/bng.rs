@@ -41,7 +41,7 @@ impl Trainer {
 }
 
 fn main() {
-    let mut criterion = Criterion::default().sample_size(50).configure_from_args();
+    let mut criterion = Criterion::default().sample_size(150).configure_from_args();
     let mut summary = Summary::new("bng_step");
     let batch = Batch::cifar10(BATCH);
     let mut plain = Trainer::new(None);

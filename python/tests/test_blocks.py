@@ -143,3 +143,24 @@ def test_a_block_is_a_list_and_a_parameter_is_in_one_block() -> None:
         tch_svgd.BlockNormalizer(layer, blocks={"a": list(layer.parameters()), "b": layer.parameters()})
     with pytest.raises(ValueError, match="'normalization': expected one of"):
         tch_svgd.BlockNormalizer(layer, ["unit"])  # type: ignore[arg-type]
+
+
+# A graph of CUDA can hold what neither reads a number on the host nor does more where there are more layers.
+def test_the_work_is_a_list_of_operations_that_no_layer_makes_longer() -> None:
+    def operations(layers: int) -> list[str]:
+        model = with_gradients(nn.Sequential(*(nn.Linear(4, 4) for _ in range(layers))))
+        normalizer = tch_svgd.BlockNormalizer(model, "adaptive")
+        normalizer.normalize_()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            normalizer.normalize_()
+        names = {event.name for event in profile.events()}
+        assert not names & {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero"}
+        inner = [event for event in profile.events() if event.name == "bng::normalize_"][-1]
+        views = {"aten::select", "aten::expand", "aten::narrow", "aten::as_strided", "aten::split_with_sizes"}
+        return [child.name for child in inner.cpu_children if child.name not in views]
+
+    few = operations(2)
+    assert few == operations(20)
+    over_gradients = [name for name in few if name in ("aten::_foreach_norm", "aten::cat", "aten::_foreach_mul_")]
+    assert over_gradients.count("aten::_foreach_mul_") == 1, few
+    print(few)

@@ -7,7 +7,7 @@ use crate::trainer::newest_checkpoint;
 use anyhow::{Context, Result, ensure};
 use experiments::experiment::Experiment;
 use experiments::record::Record;
-use experiments::run::{BEST_WEIGHTS, CHECKPOINTS};
+use experiments::run::{BEST_WEIGHTS, CHECKPOINTS, ensure_own_weights};
 use std::path::Path;
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
@@ -58,6 +58,9 @@ impl Trained {
              checkpoint's",
             path.display()
         );
+        if weights == Weights::Best {
+            ensure_own_weights(run, &record)?;
+        }
         let parameters: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
         ensure!(
             parameters == record.conditions.parameters,

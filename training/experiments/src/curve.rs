@@ -45,6 +45,15 @@ pub fn best(curve: &[Evaluation]) -> Option<&Evaluation> {
     finite.min_by(|left, right| left.choosing_error().total_cmp(&right.choosing_error()))
 }
 
+/// A curve.csv with these rows.
+pub fn curve_csv(rows: &[Evaluation]) -> Result<Vec<u8>> {
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    let validates = rows.iter().any(|row| row.validation_error.is_some());
+    writer.write_record(&CURVE_COLUMNS[..if validates { CURVE_COLUMNS.len() } else { TEST_COLUMNS }])?;
+    rows.iter().try_for_each(|row| writer.serialize(row))?;
+    writer.into_inner().context(CURVE_FILE)
+}
+
 /// Reads a curve.csv.
 pub fn read_curve(path: &Path) -> Result<Vec<Evaluation>> {
     let text = std::fs::read_to_string(path).context("cannot be read")?;

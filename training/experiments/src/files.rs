@@ -1,6 +1,7 @@
 //! Files that are there as a whole or not at all.
 
 use anyhow::{Context, Result};
+use md5::{Digest, Md5};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -53,6 +54,11 @@ pub fn sync_folder(folder: &Path) {
     if let Ok(folder) = File::open(folder) {
         folder.sync_all().ok();
     }
+}
+
+/// The MD5 of a file.
+pub fn md5_of(path: &Path) -> Result<String> {
+    Ok(hexadecimal(&Md5::digest(std::fs::read(path)?)))
 }
 
 /// A checksum as it is written.

@@ -126,6 +126,20 @@ pub struct Progress {
     pub switched_at: Option<usize>,
     /// Why it ended before its time.
     pub note: Option<String>,
+    /// Records of before, and of a run without a test, have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digests: Option<Digests>,
+}
+
+/// What the files beside run.json are held to: those of another run have the same names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Digests {
+    /// The rows that curve.csv had. It may have got more since, of a run that was killed then.
+    pub tests: usize,
+    /// MD5 of a curve.csv of these rows alone.
+    pub curve: String,
+    /// MD5 of the best weights, where a program that notes it has written them.
+    pub best: Option<String>,
 }
 
 /// A condition that two runs do not share, with what it was and what it is.

@@ -1,8 +1,10 @@
 //! Runs as they lie on disk: a folder with run.json and curve.csv, and where to find them.
 
-use crate::curve::{CURVE_FILE, Evaluation, read_curve};
-use crate::record::{RECORD_FILE, Record};
+use crate::curve::{CURVE_FILE, Evaluation, best, curve_csv, read_curve};
+use crate::files::{hexadecimal, md5_of};
+use crate::record::{Digests, RECORD_FILE, Record};
 use anyhow::{Context, Result, ensure};
+use md5::{Digest, Md5};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -32,8 +34,48 @@ impl Run {
              the last checkpoint",
             path.display()
         );
+        if let Some(digests) = &record.progress.digests {
+            ensure!(
+                digests.are_of(&curve)?,
+                "{}: expected the {} tests that {RECORD_FILE} tells of, got others: it is of another run, or was changed; \
+                 --resume takes it from the last checkpoint",
+                path.display(),
+                digests.tests
+            );
+        }
         Ok(Run { record, curve })
     }
+}
+
+impl Digests {
+    /// Those of a run with these tests.
+    pub fn new(curve: &[Evaluation], best: Option<String>) -> Result<Self> {
+        Ok(Self { tests: curve.len(), curve: hexadecimal(&Md5::digest(curve_csv(curve)?)), best })
+    }
+
+    fn are_of(&self, curve: &[Evaluation]) -> Result<bool> {
+        let Some(known) = curve.get(..self.tests) else { return Ok(false) };
+        Ok(Self::new(known, None)?.curve == self.curve)
+    }
+}
+
+/// Refuses best weights that are not those of the run in `folder`.
+pub fn ensure_own_weights(folder: &Path, record: &Record) -> Result<()> {
+    let Some(Digests { tests, best: Some(expected), .. }) = &record.progress.digests else { return Ok(()) };
+    let path = folder.join(BEST_WEIGHTS);
+    let found = md5_of(&path).with_context(|| unreadable(&path))?;
+    // A run that was killed between these weights and its record has the test that they are of.
+    let is_newer = || -> Result<bool> {
+        let curve = Run::load(folder)?.curve;
+        Ok(best(&curve).is_some_and(|best| curve[*tests..].contains(best)))
+    };
+    ensure!(
+        found == *expected || is_newer()?,
+        "{}: expected the weights that {RECORD_FILE} tells of, with MD5 {expected}, got {found}: they are of another run, or \
+         were changed; --resume takes them from the last checkpoint",
+        path.display()
+    );
+    Ok(())
 }
 
 /// Whether a folder holds a run, whatever is left of it.

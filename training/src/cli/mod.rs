@@ -139,6 +139,7 @@ impl WithModel for Program<'_> {
             });
             train_all::<M>(jobs, &options.log)
         };
+        wishes.trained.store(true, Ordering::Relaxed);
         if options.part.is_none() {
             outcome.report(&out);
             say(&format!("runs: {}; {} in all", out.display(), duration(began.elapsed())));

@@ -44,6 +44,9 @@ pub fn listen(wishes: &Arc<Wishes>, tells: bool) -> Result<()> {
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut first: Option<Instant> = None;
         for _ in &mut signals {
+            if told.trained.load(Ordering::Relaxed) {
+                std::process::exit(i32::from(INTERRUPTED));
+            }
             if let Some(first) = first {
                 // A terminal that is closed sends its signal twice, at once; later the user means it.
                 if first.elapsed() >= MEANT {

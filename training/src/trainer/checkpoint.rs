@@ -7,7 +7,7 @@
 //! the generator.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use experiments::files::{hexadecimal, sync_folder, write_atomically, write_synced};
+use experiments::files::{hexadecimal, md5_of, sync_folder, write_atomically, write_synced};
 use experiments::record::Record;
 use experiments::run::{BEST_WEIGHTS, CHECKPOINTS};
 use experiments::screen::warn;
@@ -79,7 +79,7 @@ impl Checkpoints {
         let mut files = BTreeMap::new();
         for (file, path) in entries(writing.path())? {
             File::open(&path)?.sync_all()?;
-            files.insert(file, checksum(&path)?);
+            files.insert(file, md5_of(&path)?);
         }
         let manifest = Manifest { format: FORMAT, record: record.clone(), files };
         let manifest = serde_json::to_vec_pretty(&manifest)?;
@@ -167,7 +167,7 @@ impl Checkpoint {
             let found = manifest.record.progress.steps;
             ensure!(found == step, "{MANIFEST}: expected step {step} as the folder's name says, got {found}");
             for (file, expected) in &manifest.files {
-                let found = checksum(&folder.join(file)).with_context(|| file.clone())?;
+                let found = md5_of(&folder.join(file)).with_context(|| file.clone())?;
                 if found != *expected {
                     bail!("{file}: expected MD5 {expected}, got {found}");
                 }
@@ -199,8 +199,4 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
             .collect()
     };
     read().with_context(|| format!("{}: cannot be read", folder.display()))
-}
-
-fn checksum(path: &Path) -> Result<String> {
-    Ok(hexadecimal(&Md5::digest(std::fs::read(path)?)))
 }

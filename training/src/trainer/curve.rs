@@ -1,7 +1,7 @@
 //! The curve of a run in training: curve.csv, a row for each test.
 
 use anyhow::{Context, Result};
-use experiments::curve::{CURVE_COLUMNS, CURVE_FILE, Evaluation, TEST_COLUMNS, read_curve};
+use experiments::curve::{CURVE_FILE, Evaluation, curve_csv, read_curve};
 use experiments::files::{write_atomically, write_synced};
 use std::path::{Path, PathBuf};
 
@@ -25,26 +25,18 @@ impl Curve {
     }
 
     fn written(self) -> Result<Self> {
-        write_atomically(&self.path, &self.bytes()?)?;
+        write_atomically(&self.path, &curve_csv(&self.rows)?)?;
         Ok(self)
     }
 
     pub fn append(&mut self, row: Evaluation) -> Result<()> {
         self.rows.push(row);
-        write_atomically(&self.path, &self.bytes()?)
+        write_atomically(&self.path, &curve_csv(&self.rows)?)
     }
 
     /// Writes it into the folder of a checkpoint.
     pub fn save(&self, checkpoint: &Path) -> Result<()> {
-        write_synced(&checkpoint.join(CURVE_FILE), &self.bytes()?)
-    }
-
-    fn bytes(&self) -> Result<Vec<u8>> {
-        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-        let validates = self.rows.iter().any(|row| row.validation_error.is_some());
-        writer.write_record(&CURVE_COLUMNS[..if validates { CURVE_COLUMNS.len() } else { TEST_COLUMNS }])?;
-        self.rows.iter().try_for_each(|row| writer.serialize(row))?;
-        writer.into_inner().context(CURVE_FILE)
+        write_synced(&checkpoint.join(CURVE_FILE), &curve_csv(&self.rows)?)
     }
 
     pub fn rows(&self) -> &[Evaluation] {

@@ -6,7 +6,7 @@ use super::settings::Start;
 use anyhow::{Context, Result, bail, ensure};
 use experiments::curve::{CURVE_FILE, read_curve};
 use experiments::record::{Difference, RECORD_FILE, Record};
-use experiments::run::{BEST_WEIGHTS, Run, is_run};
+use experiments::run::{BEST_WEIGHTS, Run, ensure_own_weights, is_run};
 use experiments::screen::warn;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -91,13 +91,17 @@ impl RunFolder {
         if start == Start::Overwrite && is_run(path) {
             set_aside(path)?;
         }
-        let replaced = match start {
+        let replaced: Vec<PathBuf> = match start {
             // This is the run that was to take their place.
             Start::Overwrite | Start::Resume => asides(path)?.into_iter().take_while(|aside| aside.exists()).collect(),
             Start::New => Vec::new(),
         };
-        let lock = lock(path)?;
-        let folder = Self { path: path.to_owned(), checkpoints: Checkpoints::open(path)?, replaced, lock };
+        let take = || Ok((lock(path)?, Checkpoints::open(path)?));
+        let (lock, checkpoints) = take().map_err(|error: anyhow::Error| match replaced.last() {
+            Some(aside) => error.context(format!("the run before it is kept as {}", aside.display())),
+            None => error,
+        })?;
+        let folder = Self { path: path.to_owned(), checkpoints, replaced, lock };
         let beginning = match start {
             Start::Resume => folder.go_on(record)?,
             Start::New | Start::Overwrite => Beginning::New,
@@ -150,9 +154,8 @@ impl RunFolder {
             let newest = self.checkpoints.newest()?;
             Ok(newest.filter(|checkpoint| checkpoint.manifest.record.progress.steps == record.progress.steps))
         };
-        if !self.path.join(BEST_WEIGHTS).exists()
-            && let Ok(Some(checkpoint)) = last()
-        {
+        let is_own = self.path.join(BEST_WEIGHTS).exists() && ensure_own_weights(&self.path, record).is_ok();
+        if !is_own && let Ok(Some(checkpoint)) = last() {
             checkpoint.restore_best(&self.path)?;
         }
         Run::load(&self.path).or_else(|error| {

@@ -17,9 +17,9 @@ use anyhow::{Context, Result, ensure};
 use curve::Curve;
 use experiments::curve::{Evaluation, best};
 use experiments::experiment::Experiment;
-use experiments::files::write_atomically;
+use experiments::files::{md5_of, write_atomically};
 use experiments::optimizer::OptimizerKind;
-use experiments::record::{Conditions, DIVERGED, Data, Progress, RECORD_FILE, Record, STALLED};
+use experiments::record::{Conditions, DIVERGED, Data, Digests, Progress, RECORD_FILE, Record, STALLED};
 use experiments::run::{BEST_WEIGHTS, Run};
 use folder::{Beginning, RunFolder};
 use observer::{Begun, Observer, Stepped, Tested};
@@ -52,6 +52,8 @@ pub struct Wishes {
     pub stop: AtomicBool,
     /// A checkpoint after this step.
     pub checkpoint: Arc<AtomicBool>,
+    /// Not a wish: nothing is trained any more, and there is nothing to wait for.
+    pub trained: AtomicBool,
 }
 
 /// One run: an optimizer and a seed.
@@ -183,6 +185,12 @@ impl<'a, M: Model> Training<'a, M> {
         let mut record = job.record(&batches, &schedule, &stepper)?;
 
         let (folder, beginning) = RunFolder::open(&job.folder, settings.start, &record)?;
+        for kept in &folder.replaced {
+            observer.on_message(&format!(
+                "{name}: the run whose place this one takes is {} until this one has a checkpoint",
+                kept.display()
+            ));
+        }
         let curve = match beginning {
             Beginning::Done(run) => {
                 observer.on_message(&format!("{name}: had come to its end before"));
@@ -205,12 +213,6 @@ impl<'a, M: Model> Training<'a, M> {
                 Curve::create(&job.folder)?
             }
         };
-        for kept in &folder.replaced {
-            observer.on_message(&format!(
-                "{name}: the run whose place this one takes is {} until this one has a checkpoint",
-                kept.display()
-            ));
-        }
         observer.on_begin(&Begun {
             name,
             folder: job.folder.clone(),
@@ -366,9 +368,13 @@ impl<'a, M: Model> Training<'a, M> {
             Evaluation { step, epoch, train_loss, test_loss, test_error, seconds, validation_loss, validation_error };
         self.curve.append(evaluation)?;
         let is_best = counts && best(self.curve.rows()).is_some_and(|best| best.step == step);
+        let mut best_weights = self.record.progress.digests.take().and_then(|digests| digests.best);
         if is_best {
-            self.stepper.save_weights(&self.job.folder.join(BEST_WEIGHTS))?;
+            let path = self.job.folder.join(BEST_WEIGHTS);
+            self.stepper.save_weights(&path)?;
+            best_weights = Some(md5_of(&path).with_context(|| path.display().to_string())?);
         }
+        self.record.progress.digests = Some(Digests::new(self.curve.rows(), best_weights)?);
         let rate = self.schedule.rate(step - 1);
         observer.on_test(&Tested { evaluation: &evaluation, rate, is_best, stepped: self.stepped() });
         if counts {

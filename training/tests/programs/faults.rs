@@ -45,8 +45,13 @@ impl Disk {
     fn faulty(&self, kind: &str, at: usize) -> Output {
         std::fs::remove_dir_all(self.path()).unwrap();
         std::fs::create_dir(self.path()).unwrap();
+        self.faulty_with(&[], kind, at)
+    }
+
+    /// The same with what is there, and with more options.
+    fn faulty_with(&self, more: &[&str], kind: &str, at: usize) -> Output {
         let mut program = self.program();
-        program.env("LD_PRELOAD", &self.library).env("FAULTS_FOLDER", self.path());
+        program.args(more).env("LD_PRELOAD", &self.library).env("FAULTS_FOLDER", self.path());
         program.env("FAULTS_KIND", kind).env("FAULTS_AT", at.to_string()).env("FAULTS_COUNT", self.count());
         program.output().unwrap()
     }
@@ -154,6 +159,31 @@ fn what_does_not_come_to_the_disk_is_not_said_to_be_there() {
 #[test]
 fn killed_at_any_call_it_goes_on_to_the_same_end() {
     check("kill", 4);
+}
+
+/// The run that is to be replaced has another name by then.
+#[test]
+fn an_overwrite_that_fails_tells_where_the_run_before_is() {
+    let disk = Disk::new();
+    let aside = disk.path().join("runs/.replaced-svgd-seed0");
+    let mut kept = 0;
+    for at in 1..=24 {
+        std::fs::remove_dir_all(disk.path()).unwrap();
+        std::fs::create_dir(disk.path()).unwrap();
+        run(&mut disk.program());
+        let before = disk.outcome().unwrap();
+        let output = disk.faulty_with(&["--overwrite"], "full", at);
+        let said = stdout(&output) + &stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{at}: {said}");
+        if aside.exists() {
+            kept += 1;
+            assert!(said.contains("runs/.replaced-svgd-seed0"), "{at}: {said}");
+            std::fs::remove_dir_all(disk.run()).ok();
+            std::fs::rename(&aside, disk.run()).unwrap();
+        }
+        assert!(disk.outcome() == Some(before), "{at}: {said}");
+    }
+    assert!(kept > 10, "{kept} of 24 came so far");
 }
 
 #[test]

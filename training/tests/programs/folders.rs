@@ -104,6 +104,49 @@ fn the_best_weights_of_a_run_that_has_ended_come_back() {
 }
 
 #[test]
+fn files_of_another_run_are_not_taken_for_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |seeds| train(folder.path(), &format!("--steps 20 --eval-every 5 --seeds {seeds} --out out --resume"));
+    run(&mut train("0,1"));
+    let [own, other] = [0, 1].map(|seed| folder.path().join(format!("out/sgd-seed{seed}")));
+    let bytes = || ["curve.csv", "best.safetensors"].map(|file| std::fs::read(own.join(file)).unwrap());
+    let evaluate = || training("evaluate", folder.path(), &["out/sgd-seed0"]).output().unwrap();
+    let before = bytes();
+    assert!(evaluate().status.success());
+    for file in ["curve.csv", "best.safetensors"] {
+        std::fs::copy(other.join(file), own.join(file)).unwrap();
+    }
+
+    let output = evaluate();
+    let refused = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{refused}");
+    assert!(refused.contains("best.safetensors: expected the weights that run.json tells of"), "{refused}");
+    let left_out = stderr(&run(&mut train("1")));
+    assert!(left_out.contains("curve.csv: expected the 4 tests that run.json tells of, got others"), "{left_out}");
+
+    // The last checkpoint has its own.
+    run(&mut train("0"));
+    assert!(bytes() == before);
+
+    // A run that was killed between its best test and the record of it has the weights of that test, and digests of before.
+    let text = read(own.join("curve.csv"));
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    let errors: Vec<_> = curve(&own).iter().map(|row| row[4]).collect();
+    let best = (0..errors.len()).min_by(|left, right| errors[*left].total_cmp(&errors[*right])).unwrap();
+    std::fs::write(own.join("curve.csv"), lines[..best + 2].concat()).unwrap();
+    for (known, is_newer) in [(best, true), (best + 1, false)] {
+        let digest = <md5::Md5 as md5::Digest>::digest(lines[..known + 1].concat());
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut record = record(&own);
+        record["progress"]["digests"] = serde_json::json!({ "tests": known, "curve": digest, "best": "of before" });
+        record["progress"]["steps"] = 19.into();
+        std::fs::write(own.join("run.json"), record.to_string()).unwrap();
+        let output = evaluate();
+        assert_eq!(output.status.success(), is_newer, "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn no_run_is_trained_within_another() {
     let folder = tempfile::tempdir().unwrap();
     run(&mut train(folder.path(), "--steps 10 --out out"));
@@ -301,6 +344,44 @@ fn an_interrupt_says_what_was_not_begun() {
 }
 
 /// Without a terminal there is a line for each test, and the first line before any training.
+/// Then nothing is left to be stopped after a step.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupt_of_the_report_ends_the_program() {
+    use std::os::unix::fs::OpenOptionsExt;
+    const O_NONBLOCK: i32 = 0o4000;
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    run(&mut train(folder.path(), "--steps 10 --out out"));
+    // A curve that does not come to its end: the report waits.
+    std::fs::create_dir(out.join("other")).unwrap();
+    std::fs::copy(out.join("sgd-seed0/run.json"), out.join("other/run.json")).unwrap();
+    let pipe = out.join("other/curve.csv");
+    run(Command::new("mkfifo").arg(&pipe));
+    let mut child = train(folder.path(), "--steps 10 --seeds 1 --out out").stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // It can be opened once there is a reader.
+    let _writer = loop {
+        match std::fs::OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(&pipe) {
+            Ok(writer) => break writer,
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) => panic!("nobody reports: {error}"),
+        }
+    };
+    run(Command::new("kill").args(["-TERM", &child.id().to_string()]));
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it goes on");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(!stderr(&output).contains("stopping after this step"), "{}", stderr(&output));
+    assert_eq!(record(&out.join("sgd-seed1"))["progress"]["steps"], 10);
+}
+
 #[test]
 fn each_test_is_a_line() {
     let folder = tempfile::tempdir().unwrap();
