@@ -65,12 +65,9 @@ pub fn ensure_own_weights(folder: &Path, record: &Record) -> Result<()> {
     let path = folder.join(BEST_WEIGHTS);
     let found = md5_of(&path).with_context(|| unreadable(&path))?;
     // A run that was killed between these weights and its record has the test that they are of.
-    let is_newer = || -> Result<bool> {
-        let curve = Run::load(folder)?.curve;
-        Ok(best(&curve).is_some_and(|best| curve[*tests..].contains(best)))
-    };
+    let is_newer = |Run { curve, .. }: Run| best(&curve).is_some_and(|best| curve[*tests..].contains(best));
     ensure!(
-        found == *expected || is_newer()?,
+        found == *expected || Run::load(folder).is_ok_and(is_newer),
         "{}: expected the weights that {RECORD_FILE} tells of, with MD5 {expected}, got {found}: they are of another run, or \
          were changed; --resume takes them from the last checkpoint",
         path.display()
