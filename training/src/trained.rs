@@ -5,9 +5,10 @@ use crate::data::{Dataset, Inputs, MOST_NAMED, Split};
 use crate::models::Model;
 use crate::trainer::newest_checkpoint;
 use anyhow::{Context, Result, ensure};
+use experiments::curve::best;
 use experiments::experiment::Experiment;
 use experiments::record::Record;
-use experiments::run::{BEST_WEIGHTS, CHECKPOINTS, ensure_own_weights};
+use experiments::run::{BEST_WEIGHTS, Run, ensure_own_weights};
 use std::path::Path;
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
@@ -26,6 +27,8 @@ pub enum Weights {
 pub struct Trained {
     pub record: Record,
     pub experiment: &'static Experiment,
+    /// The step whose weights these are, where the run tells.
+    pub step: Option<usize>,
     model: Box<dyn ModuleT>,
     vs: nn::VarStore,
 }
@@ -47,20 +50,24 @@ impl Trained {
         let experiment = record.experiment()?;
         let mut vs = nn::VarStore::new(device);
         let model = with_model_of(experiment, Build(&vs.root(), classes));
-        let path = match weights {
-            Weights::Best => run.join(BEST_WEIGHTS),
+        let (path, step) = match weights {
+            Weights::Best => {
+                let path = run.join(BEST_WEIGHTS);
+                ensure!(
+                    path.exists(),
+                    "{}: is not there: the run has no test yet, or none whose loss is a number, or is of a program of before; \
+                     --weights last takes the newest checkpoint's",
+                    path.display()
+                );
+                ensure_own_weights(run, &record)?;
+                (path, Run::load(run).ok().and_then(|run| Some(best(&run.curve)?.step)))
+            }
             // One that is whole: the files are held to their checksums.
-            Weights::Last => newest_checkpoint(&run.join(CHECKPOINTS))?.join("weights.safetensors"),
+            Weights::Last => {
+                let (checkpoint, step) = newest_checkpoint(run, &record)?;
+                (checkpoint.join("weights.safetensors"), Some(step))
+            }
         };
-        ensure!(
-            path.exists(),
-            "{}: is not there: the run has no test yet, or is of a program of before; --weights last takes the newest \
-             checkpoint's",
-            path.display()
-        );
-        if weights == Weights::Best {
-            ensure_own_weights(run, &record)?;
-        }
         let parameters: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
         ensure!(
             parameters == record.conditions.parameters,
@@ -72,7 +79,7 @@ impl Trained {
             let model = &record.conditions.model;
             format!("{}: expected the weights of the {model}, whole and of a program of now", path.display())
         })?;
-        Ok(Self { record, experiment, model, vs })
+        Ok(Self { record, experiment, step, model, vs })
     }
 
     /// The logits of samples as the data set has them, `[n, classes]` or `[n, length, classes]`; batch norm by its moving

@@ -39,9 +39,9 @@ impl Evaluation {
     }
 }
 
-/// The best test so far: the first of those with the least error.
+/// The best test so far: the first of those with the least error. One whose loss is no number is of weights that are none.
 pub fn best(curve: &[Evaluation]) -> Option<&Evaluation> {
-    let finite = curve.iter().filter(|row| row.choosing_error().is_finite());
+    let finite = curve.iter().filter(|row| row.test_loss.is_finite() && row.choosing_error().is_finite());
     finite.min_by(|left, right| left.choosing_error().total_cmp(&right.choosing_error()))
 }
 

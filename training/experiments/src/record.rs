@@ -3,7 +3,7 @@
 use crate::experiment::{self, BatchNorm, Experiment};
 use crate::optimizer::OptimizerKind;
 use crate::recipe::Recipe;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -232,13 +232,24 @@ impl Record {
         let record = match value["format"].as_u64() {
             Some(1) => serde_json::from_str::<Format1>(text).context(expected)?.into_record()?,
             Some(2) => serde_json::from_str::<Record>(text).context(expected)?,
-            _ => anyhow::bail!(
-                "expected format 1 or {FORMAT}, got {}; read it with the version that wrote it",
-                value["format"]
-            ),
+            _ => {
+                bail!("expected format 1 or {FORMAT}, got {}; read it with the version that wrote it", value["format"])
+            }
         };
         record.experiment()?;
+        let id = record.conditions.id();
+        ensure!(
+            record.id == id,
+            "expected the conditions whose digest is the 'id', {}, got those of {id}: it was changed since it was written",
+            record.id
+        );
         Ok(record)
+    }
+
+    /// Whether it is of the same run, which may have been given another length since.
+    pub fn is_of_run(&self, other: &Record) -> bool {
+        let differences = self.conditions.differences(&other.conditions);
+        self.seed == other.seed && differences.iter().all(|difference| difference.name == "planned_steps")
     }
 
     /// The experiment that it names.
@@ -261,7 +272,7 @@ impl Record {
 
     /// Whether it has come to its end, at its time or before.
     pub fn is_finished(&self) -> bool {
-        self.progress.steps >= self.conditions.planned_steps || self.stalled() || self.noted(DIVERGED)
+        self.progress.steps >= self.conditions.planned_steps || self.stalled() || self.has_diverged()
     }
 
     /// Why it is shorter than it was to be, if it is: it ended before its time, or has not ended yet. Early stopping is as it
@@ -278,6 +289,11 @@ impl Record {
     /// Whether early stopping has ended it.
     pub fn stalled(&self) -> bool {
         self.noted(STALLED)
+    }
+
+    /// Whether its loss was no number in the end.
+    pub fn has_diverged(&self) -> bool {
+        self.noted(DIVERGED)
     }
 
     fn noted(&self, beginning: &str) -> bool {

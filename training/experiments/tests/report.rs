@@ -429,11 +429,13 @@ fn runs_of_recipes_of_ones_own_are_told_and_compared() {
         record.seed = seed;
         record.conditions.optimizer = experiments::optimizer::OptimizerKind::Adam;
         record.conditions.rates = [1e-3, 1e-4, 5e-5];
+        record.conditions.data.validation = 100;
         let recipe = &mut record.conditions.recipe;
         (recipe.warmup, recipe.betas, recipe.label_smoothing) = (5, Some([0.8, 0.99]), 0.1);
         (recipe.clip_norm, recipe.patience) = (Some(2.5), Some(3));
         record.progress.steps = 20 + seed as usize;
         record.progress.note = Some("no better test in 3".to_owned());
+        record.id = record.conditions.id();
         let path = folder.path().join(format!("own{seed}"));
         write_run(&path, serde_json::to_value(&record).unwrap(), &[]);
         let curve = format!(
@@ -455,6 +457,9 @@ fn runs_of_recipes_of_ones_own_are_told_and_compared() {
         ("beta_1", "0.8", ""),
         ("beta_2", "0.99", ""),
         ("label_smoothing", "0.1", "0.0"),
+        ("validation", "100", "0"),
+        ("training", "50000", "50000"),
+        ("eval_every", "10", "10"),
         ("clip_norm", "2.5", ""),
         ("patience", "3", ""),
         ("best_error", "9.0", "12.0"),
@@ -648,6 +653,8 @@ fn runs_that_ended_early_are_told_and_kept_apart() {
     write_run(&folder.path().join("adam"), with(record("adam", 0), interrupted), &[]);
     let under_way = with(record("svgd", 4), json!({ "steps": 20 }));
     write_run(&folder.path().join("svgd-seed4"), under_way, &[(10, 50.0, 1.0), (20, 35.0, 2.0)]);
+    let slow = json!({ "steps": 20, "rates": [0.25, 0.01, 0.005] });
+    write_run(&folder.path().join("slow"), with(record("svgd", 5), slow), &[(10, 55.0, 1.0), (20, 45.0, 2.0)]);
     let output = report(folder.path(), &[".", "--out", "."]).output().unwrap();
     let (text, left_out) = (stdout(&output), stderr(&output));
     assert_eq!(output.status.code(), Some(1));
@@ -656,10 +663,14 @@ fn runs_that_ended_early_are_told_and_kept_apart() {
         left_out.contains("left out: ./adam: has no test yet") && cells(&text, "adam").is_empty(),
         "{left_out}{text}"
     );
-    assert_eq!(cells(&text, "svgd")[0][1..3], ["3", "13.00 ± 3.61"], "{text}");
-    assert_eq!(cells(&text, "svgd, unfinished, at step 20")[0][1..3], ["1", "35.00"], "{text}");
-    assert_eq!(cells(&text, "svgd, diverged by step 10")[0][1..3], ["1", "90.00"], "{text}");
-    assert!(text.contains("- svgd, seed 3: diverged by step 10\n"), "{text}");
+    let with_rate = |rest: &str| cells(&text, &format!("svgd, rates 0.5, 0.02, 0.01{rest}"))[0][1..3].to_vec();
+    assert_eq!(with_rate(""), ["3", "13.00 ± 3.61"], "{text}");
+    assert_eq!(with_rate(", unfinished, at step 20"), ["1", "35.00"], "{text}");
+    assert_eq!(with_rate(", diverged by step 10"), ["1", "90.00"], "{text}");
+    // Each by what tells it from the others.
+    for line in ["0.5, 0.02, 0.01, seed 3: diverged by step 10", "0.25, 0.01, 0.005, seed 5: unfinished, at step 20"] {
+        assert!(text.contains(&format!("- svgd, rates {line}\n")), "{text}");
+    }
     let figure = read(folder.path().join("resnet20_cifar10.svg"));
     assert!(!figure.contains("NaN") && !figure.contains("inf"), "{figure}");
 }
@@ -899,6 +910,7 @@ fn records_of_two_formats_are_of_one_thing_where_their_conditions_are() {
         record.conditions.data.digest = Some("0123456789abcdef0123456789abcdef".to_owned());
         record.machine.instructions = Some("avx2".to_owned());
         change(&mut record);
+        record.id = record.conditions.id();
         write_run(&folder.path().join(name), serde_json::to_value(record).unwrap(), &[(10, 9.0, 1.0), (30, 13.0, 3.0)]);
     };
     write("new", 3, &|_| {});

@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use experiments::experiment::BatchNorm;
 use experiments::report::{confusion, text};
 use experiments::screen::{ensure_said, say, warn};
 use std::path::PathBuf;
@@ -44,6 +45,25 @@ fn main() -> ExitCode {
     )
 }
 
+/// Which weights these are, and what their answers are not.
+fn of_what(weights: WeightsChoice, trained: &Trained) -> String {
+    let Trained { record, step, .. } = trained;
+    let mut text = match weights {
+        WeightsChoice::Best => "weights of the best test".to_owned(),
+        WeightsChoice::Last => "weights of the last checkpoint".to_owned(),
+    };
+    if let Some(step) = step {
+        text += &format!(", at step {step} of {}", record.conditions.planned_steps);
+    }
+    if let Some(reason) = record.cut_short() {
+        text += &format!("; the run: {reason}");
+    }
+    if record.conditions.batch_norm == Some(BatchNorm::Batch) {
+        text += "; here by the moving means of batch norm, in the curve by the means of test batches";
+    }
+    text
+}
+
 /// Classes of which a table has room.
 const SHOWN: i64 = 20;
 
@@ -53,6 +73,7 @@ fn evaluate(arguments: &Arguments) -> Result<()> {
     let evaluation = trained.evaluate(&data, &data.test);
     let name = |class: i64| data.class_name(trained.experiment.benchmark, class);
     say(&format!("{} on {}", trained.record.conditions.model, data.describe()));
+    say(&of_what(arguments.weights, &trained));
     say(&format!("test loss {:.4}, test error {:.2} % of {}", evaluation.loss, evaluation.error, evaluation.answers));
     let Some(counts) = evaluation.counts else {
         ensure!(

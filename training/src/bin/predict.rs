@@ -36,7 +36,7 @@ struct Arguments {
     weights: WeightsChoice,
 
     /// How many classes to name.
-    #[arg(long, default_value = "3")]
+    #[arg(long, default_value = "3", value_parser = clap::value_parser!(i64).range(1..))]
     top: i64,
 }
 
@@ -73,7 +73,7 @@ fn predict(arguments: &Arguments) -> Result<ExitCode> {
             }
         };
         let shares = trained.logits(inputs, &image).softmax(-1, Kind::Float).get(0);
-        let (shares, classes) = shares.topk(arguments.top.clamp(1, names.len() as i64), 0, true, true);
+        let (shares, classes) = shares.topk(arguments.top.min(names.len() as i64), 0, true, true);
         let name = |at: i64| &names[classes.int64_value(&[at]) as usize];
         let answers =
             (0..shares.size()[0]).map(|at| format!("{} {:.1} %", name(at), 100.0 * shares.double_value(&[at])));

@@ -8,8 +8,9 @@ use experiments::screen::{say, warn};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep};
@@ -74,7 +75,10 @@ pub fn train_all(parts: Vec<Part>, at_once: usize, more: &[String], wishes: &Wis
                 Some(status) => {
                     let Running { part, lines, .. } = running.remove(index);
                     let _ = lines.join();
-                    ended(&mut outcome, &part, status.code(), stop);
+                    match was_asked_too_early(status) && !stop {
+                        true => waiting.push_front(part),
+                        false => ended(&mut outcome, &part, status, stop),
+                    }
                 }
             }
         }
@@ -131,14 +135,21 @@ pub fn end_with(parent: i32) -> Result<()> {
     Ok(())
 }
 
-fn ended(outcome: &mut Outcome, part: &Part, code: Option<i32>, stop: bool) {
+/// Whether a wish for a checkpoint, which all processes of a group get, has ended one that was being loaded. It has nothing to
+/// lose, and begins again.
+fn was_asked_too_early(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::USR1.as_raw())
+}
+
+fn ended(outcome: &mut Outcome, part: &Part, status: ExitStatus, stop: bool) {
     let name = part.name();
-    match code {
+    match status.code() {
         Some(0) => {}
         Some(OUT_OF_TIME) => outcome.stopped.push(name),
         // As this process was, which says so, or by somebody who knew its number.
         None | Some(INTERRUPTED) if stop => {}
         Some(INTERRUPTED) => outcome.failed.push(format!("{name} (interrupted)")),
+        None => outcome.failed.push(format!("{name} ({status})")),
         _ => {
             let note = Record::load(&part.folder).ok().and_then(|record| record.progress.note);
             outcome.failed.push(match note.filter(|note| note.starts_with(DIVERGED)) {

@@ -13,7 +13,7 @@ use crate::log::{self, Format};
 use crate::models::Model;
 use crate::trainer::observer::Observer;
 use crate::trainer::settings::Settings;
-use crate::trainer::{self, Job, folder};
+use crate::trainer::{self, Job, Wishes, folder};
 use anyhow::{Context, Result, ensure};
 use clap::{Command, CommandFactory, FromArgMatches};
 use experiments::experiment::Experiment;
@@ -27,6 +27,7 @@ use output::duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tch::Device;
@@ -53,23 +54,31 @@ pub fn command<A: CommandFactory>(experiments: &[&Experiment], optimizers: &'sta
 /// The exit status is 0 where all came to their ends, 1 where one failed or diverged, 3 where --max-time stopped one, 130
 /// where the user has interrupted. An error is a sentence on standard error.
 pub fn main(experiment: &Experiment, options: &Options) -> ExitCode {
-    with_model_of(experiment, Program { experiment, options }).unwrap_or_else(|error| {
+    let trained =
+        signals::wishes().and_then(|wishes| with_model_of(experiment, Program { experiment, options, wishes }));
+    trained.unwrap_or_else(|error| {
         warn(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+fn wrong_option(error: &anyhow::Error) -> ExitCode {
+    warn(&format!("error: {error:#}"));
+    ExitCode::from(config::WRONG_OPTION)
 }
 
 /// A program with its command line.
 struct Program<'a> {
     experiment: &'a Experiment,
     options: &'a Options,
+    wishes: Arc<Wishes>,
 }
 
 impl WithModel for Program<'_> {
     type Output = Result<ExitCode>;
 
     fn with<M: Model>(self) -> Result<ExitCode> {
-        let Program { experiment, options } = self;
+        let Program { experiment, options, wishes } = self;
         let again = options.config.as_deref().map(config::record).transpose()?.flatten();
         if let Some(record) = &again {
             config::ensure_of(record, experiment)?;
@@ -89,10 +98,7 @@ impl WithModel for Program<'_> {
         };
         let (settings, device) = match wanted() {
             Ok(wanted) => wanted,
-            Err(error) => {
-                warn(&format!("error: {error:#}"));
-                return Ok(ExitCode::from(config::WRONG_OPTION));
-            }
+            Err(error) => return Ok(wrong_option(&error)),
         };
         let mut parts = Vec::new();
         for &optimizer in &options.optimizers {
@@ -107,11 +113,18 @@ impl WithModel for Program<'_> {
         if let Some(parent) = options.part {
             jobs::end_with(parent)?;
         }
-        let wishes = signals::wishes()?;
         let at_once = parts.len().min(options.jobs.get().into());
         let threads = threads::choose::<M>(options.threads, at_once);
         tch::set_num_threads(threads);
-        let data = data::load(&options.data, experiment.benchmark)?.hold_out(settings.validation(experiment))?;
+        let whole = data::load(&options.data, experiment.benchmark)?;
+        let fitting = whole.hold_out(settings.validation(experiment)).and_then(|data| {
+            trainer::ensure_fits::<M>(experiment, &settings, &data, &options.optimizers)?;
+            Ok(data)
+        });
+        let data = match fitting {
+            Ok(data) => data,
+            Err(error) => return Ok(wrong_option(&error)),
+        };
         if let Some(record) = &again {
             config::ensure_same_data(record, &data)?;
         }

@@ -9,7 +9,7 @@ use crate::trainer::settings::{Length, Settings, Start};
 use anyhow::{Context, Result, ensure};
 use clap::{ArgGroup, Parser, ValueEnum};
 use experiments::experiment::{BatchNorm, Experiment};
-use experiments::optimizer::{OptimizerKind, Rule, TABLE};
+use experiments::optimizer::{OptimizerKind, TABLE};
 use experiments::recipe::Recipe;
 use experiments::record::Record;
 use experiments::screen::warn;
@@ -329,8 +329,9 @@ impl Options {
              itself; hold some out with --validation 0.1",
             experiment.name
         );
-        self.ensure_used("momentum", self.momentum.is_some(), Rule::has_momentum)?;
-        self.ensure_used("betas", self.betas.is_some(), Rule::has_betas)?;
+        self.ensure_used("momentum", self.momentum.is_some(), |optimizer| optimizer.rule().has_momentum())?;
+        self.ensure_used("betas", self.betas.is_some(), |optimizer| optimizer.rule().has_betas())?;
+        self.ensure_used("scale", self.scale.is_some(), |optimizer| optimizer.is_virtual())?;
         Ok(settings)
     }
 
@@ -344,11 +345,11 @@ impl Options {
         words
     }
 
-    /// Refuses a setting of a rule that none of the optimizers has.
-    fn ensure_used(&self, option: &str, is_given: bool, has: fn(Rule) -> bool) -> Result<()> {
-        let users = TABLE.iter().filter(|row| has(row.rule)).map(|row| row.name);
+    /// Refuses a setting that none of the optimizers has.
+    fn ensure_used(&self, option: &str, is_given: bool, has: fn(OptimizerKind) -> bool) -> Result<()> {
+        let users = TABLE.iter().filter(|row| has(row.kind)).map(|row| row.name);
         ensure!(
-            !is_given || self.optimizers.iter().any(|optimizer| has(optimizer.rule())),
+            !is_given || self.optimizers.iter().any(|optimizer| has(*optimizer)),
             "--{option}: expected an optimizer that has it in the --optimizer list: {}; add one, or leave the option away",
             users.collect::<Vec<_>>().join(", ")
         );

@@ -88,7 +88,7 @@ fn read_split(split: &Path, is_whole: bool, classes: &[String], [channels, side]
         let folder = split.join(class);
         if is_whole || folder.is_dir() {
             let names = names(&folder)?;
-            ensure!(!names.is_empty() || !is_whole, "{}: expected images, found none", folder.display());
+            ensure!(!names.is_empty(), "{}: expected images, found none", folder.display());
             files.extend(names.into_iter().map(|name| (folder.join(name), label)));
         }
     }

@@ -152,7 +152,8 @@ impl RunFolder {
     fn finished(&self, record: &Record) -> Result<Run> {
         let last = || -> Result<Option<Checkpoint>> {
             let newest = self.checkpoints.newest()?;
-            Ok(newest.filter(|checkpoint| checkpoint.manifest.record.progress.steps == record.progress.steps))
+            let is_last = |of: &Record| of.progress.steps == record.progress.steps && of.is_of_run(record);
+            Ok(newest.filter(|checkpoint| is_last(&checkpoint.manifest.record)))
         };
         let is_own = self.path.join(BEST_WEIGHTS).exists() && ensure_own_weights(&self.path, record).is_ok();
         if !is_own && let Ok(Some(checkpoint)) = last() {

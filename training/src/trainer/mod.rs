@@ -14,13 +14,14 @@ use crate::data::batches::Batches;
 use crate::data::{Dataset, Split};
 use crate::models::{BatchNorms, Model};
 use anyhow::{Context, Result, ensure};
+use checkpoint::Checkpoints;
 use curve::Curve;
 use experiments::curve::{Evaluation, best};
 use experiments::experiment::Experiment;
 use experiments::files::{md5_of, write_atomically};
 use experiments::optimizer::OptimizerKind;
 use experiments::record::{Conditions, DIVERGED, Data, Digests, Progress, RECORD_FILE, Record, STALLED};
-use experiments::run::{BEST_WEIGHTS, Run};
+use experiments::run::{BEST_WEIGHTS, CHECKPOINTS, Run};
 use folder::{Beginning, RunFolder};
 use observer::{Begun, Observer, Stepped, Tested};
 use pace::Pace;
@@ -39,10 +40,25 @@ const LOOK_EVERY: usize = 50;
 /// Between two words to observers: nobody sees more.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
-/// The newest whole checkpoint in a folder of them.
-pub fn newest_checkpoint(checkpoints: &Path) -> Result<PathBuf> {
-    let newest = checkpoint::Checkpoints::newest_in(checkpoints)?;
-    Ok(newest.with_context(|| format!("{}: expected a checkpoint, found none", checkpoints.display()))?.folder)
+/// The newest whole checkpoint of the run in a folder, and its step.
+///
+/// # Errors
+/// If there is none, or it is of another run, or the run has ended and it is not that of its end.
+pub fn newest_checkpoint(run: &Path, record: &Record) -> Result<(PathBuf, usize)> {
+    let checkpoints = run.join(CHECKPOINTS);
+    let newest = Checkpoints::newest_in(&checkpoints)?;
+    let newest = newest.with_context(|| format!("{}: expected a checkpoint, found none", checkpoints.display()))?;
+    let (shown, of) = (newest.folder.display(), &newest.manifest.record);
+    ensure!(
+        of.is_of_run(record),
+        "{shown}: expected a checkpoint of the run that {RECORD_FILE} tells of, got one of another seed or under other conditions"
+    );
+    let (step, end) = (of.progress.steps, record.progress.steps);
+    ensure!(
+        step == end || !record.is_finished() || record.has_diverged(),
+        "{shown}: expected the checkpoint of step {end}, where the run has ended, got that of step {step} as the newest"
+    );
+    Ok((newest.folder, step))
 }
 
 /// What the user may want of a run meanwhile.
@@ -114,6 +130,37 @@ impl Job<'_> {
     }
 }
 
+/// Refuses settings that these data do not allow.
+pub fn ensure_fits<M: Model>(
+    experiment: &Experiment,
+    settings: &Settings,
+    data: &Dataset,
+    optimizers: &[OptimizerKind],
+) -> Result<()> {
+    let batch_size = settings.batch_size(experiment);
+    ensure!(
+        batch_size <= data.train.len(),
+        "--batch-size {batch_size}: expected at most the {} training {} that there are; give a smaller one",
+        data.train.len(),
+        data.inputs.samples()
+    );
+    ensure!(
+        batch_size > 1 || M::BATCH_NORM != Some(BatchNorms::OfVectors),
+        "--batch-size 1: expected at least 2 for the {}, whose batch norms see one number of each sample: alone it has no \
+         deviation, and nothing is learned",
+        M::NAME
+    );
+    let per_epoch = Batches::new(data, batch_size, 0).per_epoch();
+    for &optimizer in optimizers {
+        let Schedule { warmup, steps, .. } = Schedule::new(experiment, optimizer, settings, per_epoch);
+        ensure!(
+            warmup < steps,
+            "--warmup {warmup}: expected fewer steps than the {steps} of the run; give fewer, or train for longer"
+        );
+    }
+    Ok(())
+}
+
 /// Trains a new model, or goes on with one. The same seed gives every optimizer the same weights and the same batches.
 pub fn train<M: Model>(job: &Job, observer: &mut dyn Observer) -> Result<Run> {
     let run = match Training::<M>::begin(job, observer)? {
@@ -159,28 +206,10 @@ impl<'a, M: Model> Training<'a, M> {
     fn begin(job: &'a Job<'a>, observer: &mut dyn Observer) -> Result<Begin<'a, M>> {
         let Job { experiment, settings, data, .. } = job;
         let name = job.name();
-        let batch_size = settings.batch_size.unwrap_or(experiment.batch_size);
-        ensure!(
-            batch_size <= data.train.len(),
-            "--batch-size {batch_size}: expected at most the {} training {} that there are; give a smaller one",
-            data.train.len(),
-            data.inputs.samples()
-        );
-        ensure!(
-            batch_size > 1 || M::BATCH_NORM != Some(BatchNorms::OfVectors),
-            "--batch-size 1: expected at least 2 for the {}, whose batch norms see one number of each sample: alone it \
-             has no deviation, and nothing is learned",
-            M::NAME
-        );
+        let batch_size = settings.batch_size(experiment);
         let batches = Batches::new(data, batch_size, job.seed);
         let per_epoch = batches.per_epoch();
         let schedule = Schedule::new(experiment, job.optimizer, settings, per_epoch);
-        ensure!(
-            schedule.warmup < schedule.steps,
-            "--warmup {}: expected fewer steps than the {} of the run; give fewer, or train for longer",
-            schedule.warmup,
-            schedule.steps
-        );
         let mut stepper = Stepper::<M>::new(experiment, job.optimizer, job.seed, settings, data, job.device)?;
         let mut record = job.record(&batches, &schedule, &stepper)?;
 
@@ -353,8 +382,8 @@ impl<'a, M: Model> Training<'a, M> {
         loss
     }
 
-    /// Tests, and adds a row to the curve; returns the test loss. One that `counts` begins a new sum of losses, may be the best,
-    /// and may end the method's stage.
+    /// Tests, and adds a row to the curve; returns the test loss. One that `counts` begins a new sum of losses, and
+    /// may end the method's stage.
     fn test(&mut self, step: usize, train_loss: f64, counts: bool, observer: &mut dyn Observer) -> Result<f64> {
         observer.on_testing();
         let began = Instant::now();
@@ -367,7 +396,7 @@ impl<'a, M: Model> Training<'a, M> {
         let evaluation =
             Evaluation { step, epoch, train_loss, test_loss, test_error, seconds, validation_loss, validation_error };
         self.curve.append(evaluation)?;
-        let is_best = counts && best(self.curve.rows()).is_some_and(|best| best.step == step);
+        let is_best = best(self.curve.rows()).is_some_and(|best| best.step == step);
         let mut best_weights = self.record.progress.digests.take().and_then(|digests| digests.best);
         if is_best {
             let path = self.job.folder.join(BEST_WEIGHTS);

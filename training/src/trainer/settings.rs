@@ -70,6 +70,10 @@ impl Settings {
         self.weight_decay.unwrap_or(default)
     }
 
+    pub fn batch_size(&self, experiment: &Experiment) -> usize {
+        self.batch_size.unwrap_or(experiment.batch_size)
+    }
+
     /// The share of the training samples that is held out.
     pub fn validation(&self, experiment: &Experiment) -> f64 {
         self.validation.unwrap_or(experiment.validation)

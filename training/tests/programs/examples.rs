@@ -164,6 +164,12 @@ fn divergence_ends_the_run_with_a_word() {
     // What is kept is of the steps before.
     let kept = run.join(format!("checkpoints/step-{:09}", step - 1));
     assert!(kept.exists() && !run.join(format!("checkpoints/step-{step:09}")).exists());
+    // Weights that are no numbers are nobody's best.
+    assert!(!run.join("best.safetensors").exists());
+    assert!(
+        text.lines().any(|line| line.starts_with("| sgd,") && line.contains("90.28 |                  - |")),
+        "{text}"
+    );
     // It is told again, and not trained again.
     let output = resnet(folder.path(), &arguments).arg("--resume").output().unwrap();
     assert_eq!(output.status.code(), Some(1));

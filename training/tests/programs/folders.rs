@@ -128,6 +128,39 @@ fn files_of_another_run_are_not_taken_for_its_own() {
     run(&mut train("0"));
     assert!(bytes() == before);
 
+    // The checkpoints of another run, or without the last: what answers is not what was asked for.
+    let evaluate_last = || {
+        let output = training("evaluate", folder.path(), &["out/sgd-seed0", "--weights", "last"]).output().unwrap();
+        (output.status.code(), stdout(&output) + &stderr(&output))
+    };
+    let (status, text) = evaluate_last();
+    assert!(status == Some(0) && text.contains("weights of the last checkpoint, at step 20 of 20"), "{text}");
+    let kept = folder.path().join("kept");
+    std::fs::rename(own.join("checkpoints"), &kept).unwrap();
+    std::fs::rename(other.join("checkpoints"), own.join("checkpoints")).unwrap();
+    let (status, text) = evaluate_last();
+    assert!(status == Some(1) && text.contains("expected a checkpoint of the run that run.json tells of"), "{text}");
+    // Nor is its curve taken for that of the run.
+    let curve_before = read(own.join("curve.csv"));
+    std::fs::remove_file(own.join("curve.csv")).unwrap();
+    let text = run_refused(&mut train("0"));
+    assert!(text.contains("no checkpoint of its last step has another"), "{text}");
+    std::fs::write(own.join("curve.csv"), curve_before).unwrap();
+    std::fs::rename(own.join("checkpoints"), other.join("checkpoints")).unwrap();
+    std::fs::rename(&kept, own.join("checkpoints")).unwrap();
+    std::fs::rename(own.join("checkpoints/step-000000020"), folder.path().join("last")).unwrap();
+    std::fs::create_dir_all(own.join("checkpoints/step-000000010")).unwrap();
+    let (status, text) = evaluate_last();
+    assert!(status == Some(1) && !text.contains("test error"), "{text}");
+
+    // A record that was changed by hand is none.
+    let path = own.join("run.json");
+    let before = read(&path);
+    std::fs::write(&path, before.replace("\"batch_size\": 16", "\"batch_size\": 17")).unwrap();
+    let text = run_refused(&mut training("evaluate", folder.path(), &["out/sgd-seed0"]));
+    assert!(text.contains("it was changed since it was written"), "{text}");
+    std::fs::write(&path, before).unwrap();
+
     // A run that was killed between its best test and the record of it has the weights of that test, and digests of before.
     let text = read(own.join("curve.csv"));
     let lines: Vec<_> = text.split_inclusive('\n').collect();
@@ -344,6 +377,28 @@ fn an_interrupt_says_what_was_not_begun() {
 }
 
 /// Without a terminal there is a line for each test, and the first line before any training.
+/// Its test is in the curve, and so are its weights those of the best test until the run goes on.
+#[test]
+fn the_best_weights_of_a_run_that_is_stopped_are_those_of_its_best_test() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |more: &str| train(folder.path(), &format!("--steps 40 --eval-every 20 {more}"));
+    run(&mut train("--out whole"));
+    assert_eq!(train("--max-time 1ms --out out").output().unwrap().status.code(), Some(3));
+    let [stopped, whole] = ["out/sgd-seed0", "whole/sgd-seed0"].map(|run| folder.path().join(run));
+    let rows = curve(&stopped);
+    assert!(rows.len() == 1 && rows[0][0] < 20.0, "{rows:?}");
+    let text = stdout(&run(&mut training("evaluate", folder.path(), &["out/sgd-seed0"])));
+    assert!(
+        text.contains(&format!("weights of the best test, at step {} of 40; the run: stopped by", rows[0][0])),
+        "{text}"
+    );
+    assert!(text.contains(&format!("test error {:.2} %", rows[0][4])), "{text}");
+    run(&mut train("--resume --out out"));
+    assert_eq!(curve(&stopped), curve(&whole));
+    let best = |run: &Path| std::fs::read(run.join("best.safetensors")).unwrap();
+    assert!(best(&stopped) == best(&whole));
+}
+
 /// Then nothing is left to be stopped after a step.
 #[cfg(target_os = "linux")]
 #[test]

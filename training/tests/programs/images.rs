@@ -99,6 +99,11 @@ fn folders_that_are_none_of_images_are_told() {
     std::fs::write(part("train/one/notes.txt"), "of the dentist").unwrap();
     refused("mlp_mnist", "notes.txt: expected a PNG or JPEG");
     std::fs::remove_file(part("train/one/notes.txt")).unwrap();
+    std::fs::rename(part("val/one"), part("one")).unwrap();
+    std::fs::create_dir(part("val/one")).unwrap();
+    refused("mlp_mnist", "val/one: expected images, found none");
+    std::fs::remove_dir(part("val/one")).unwrap();
+    std::fs::rename(part("one"), part("val/one")).unwrap();
     std::fs::create_dir(part("val/four")).unwrap();
     refused("mlp_mnist", "val/four: expected the classes of ./train, got another");
     std::fs::remove_dir(part("val/four")).unwrap();

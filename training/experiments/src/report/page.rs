@@ -5,6 +5,7 @@ use super::section::Section;
 use super::statistics::{Interval, Spread, best_error, final_error};
 use super::text::{duration, grouped, short};
 use crate::curve::Evaluation;
+use crate::record::Record;
 use crate::run::Run;
 
 /// The title of the report.
@@ -58,7 +59,8 @@ pub fn section(section: &Section, numbers: &Numbers, figure: Option<Figure>) -> 
     if section.experiment.validation > 0.0 {
         blocks.push(Block::Table(losses(section)));
     }
-    let items: Vec<String> = section.runs().filter_map(note).collect();
+    let runs = section.rows.iter().flat_map(|row| row.runs.iter().map(|run| (row.label.as_str(), &run.record)));
+    let items: Vec<String> = runs.filter_map(|(label, record)| note(label, record)).collect();
     if !items.is_empty() {
         blocks.push(Block::List { caption: "Runs that ended before their time, or have not ended".to_owned(), items });
     }
@@ -75,9 +77,11 @@ pub fn description(section: &Section) -> String {
     )
 }
 
-fn note(run: &Run) -> Option<String> {
-    let note = run.record.cut_short()?;
-    Some(format!("{}, seed {}: {note}", run.record.conditions.optimizer.name(), run.record.seed))
+fn note(label: &str, record: &Record) -> Option<String> {
+    let reason = record.cut_short()?;
+    // The label may end with the reason, too.
+    let label = label.strip_suffix(&format!(", {reason}")).unwrap_or(label);
+    Some(format!("{label}, seed {}: {reason}", record.seed))
 }
 
 /// What the published numbers are of, where that is not what the rows are of.

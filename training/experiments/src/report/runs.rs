@@ -15,6 +15,11 @@ struct Columns<'a> {
     experiment: &'a str,
     model: &'a str,
     data: &'a str,
+    data_digest: Option<&'a str>,
+    training: usize,
+    /// Samples that were held out: the best test is that of the least validation error, where there are any.
+    validation: usize,
+    test: usize,
     optimizer: OptimizerKind,
     /// The optimizer, and what tells the row of the tables that the run is in from others.
     label: &'a str,
@@ -41,8 +46,14 @@ struct Columns<'a> {
     label_smoothing: f64,
     clip_norm: Option<f64>,
     patience: Option<usize>,
+    eval_every: usize,
     device: &'a str,
     threads: i32,
+    cuda_graph: bool,
+    cpu: Option<&'a str>,
+    instructions: Option<&'a str>,
+    crate_version: &'a str,
+    libtorch_version: &'a str,
 }
 
 /// All runs, in the order of the tables.
@@ -66,6 +77,10 @@ impl<'a> Columns<'a> {
             experiment: &conditions.experiment,
             model: &conditions.model,
             data: &conditions.data.name,
+            data_digest: conditions.data.digest.as_deref(),
+            training: conditions.data.training,
+            validation: conditions.data.validation,
+            test: conditions.data.test,
             optimizer: conditions.optimizer,
             label,
             batch_size: conditions.batch_size,
@@ -90,8 +105,14 @@ impl<'a> Columns<'a> {
             label_smoothing,
             clip_norm,
             patience,
+            eval_every: run.record.progress.eval_every,
             device: &machine.device,
             threads: machine.threads,
+            cuda_graph: machine.cuda_graph,
+            cpu: machine.cpu.as_deref(),
+            instructions: machine.instructions.as_deref(),
+            crate_version: &machine.crate_version,
+            libtorch_version: &machine.libtorch_version,
         }
     }
 }
