@@ -3,7 +3,7 @@
 #[path = "../../../tests/common/programs.rs"]
 mod programs;
 
-use programs::{binary, read, run, run_refused, stderr, stdout};
+use programs::{binary, read, root, run, run_refused, stderr, stdout};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -896,6 +896,14 @@ fn a_closed_pipe_is_no_failure() {
     let mut child = report(folder.path(), &["."]).stdout(std::process::Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
+}
+
+/// Records outlive programs: a condition that is new leaves the digests of those of before as they are.
+#[test]
+fn the_published_runs_are_read() {
+    let published = root().join("../../docs/results");
+    let found = experiments::run::load_all(&[published]).unwrap();
+    assert!(found.left_out.is_empty() && found.runs.len() > 200, "{:?}", found.left_out);
 }
 
 /// As the programs of now write them, with a digest.
