@@ -22,9 +22,9 @@ pub struct Run {
 }
 
 impl Run {
-    /// Reads run.json and curve.csv in `folder`.
+    /// Reads run.json and curve.csv in `folder`. One that has not come to its end is as it was at its last test.
     pub fn load(folder: &Path) -> Result<Run> {
-        let record = Record::load(folder)?;
+        let mut record = Record::load(folder)?;
         let path = folder.join(CURVE_FILE);
         let curve = read_curve(&path).with_context(|| path.display().to_string())?;
         let (end, steps) = (curve.last().map_or(0, |row| row.step), record.progress.steps);
@@ -42,6 +42,10 @@ impl Run {
                 path.display(),
                 digests.tests
             );
+        }
+        // A run that was killed has its last test in the curve, and a record of before or behind it: what is told is of that test.
+        if let Some(last) = curve.last().filter(|_| !record.is_finished()) {
+            (record.progress.steps, record.progress.seconds) = (last.step, last.seconds);
         }
         Ok(Run { record, curve })
     }

@@ -663,6 +663,16 @@ fn runs_that_ended_early_are_told_and_kept_apart() {
         left_out.contains("left out: ./adam: has no test yet") && cells(&text, "adam").is_empty(),
         "{left_out}{text}"
     );
+    // One that was killed between a test and its record, or behind it, is told as of its last test.
+    let killed =
+        [(0, json!({ "steps": 10 })), (1, json!({ "steps": 20, "seconds": 2.0 })), (2, json!({ "steps": 27 }))];
+    for (seed, progress) in killed {
+        let killed = with(record("sgd", seed), progress);
+        write_run(&folder.path().join(format!("killed{seed}")), killed, &[(10, 60.0, 1.0), (20, 30.0, 2.0)]);
+    }
+    let told = stdout(&run(&mut report(folder.path(), &["killed0", "killed1", "killed2"])));
+    let row = &cells(&told, "sgd, unfinished, at step 20")[0];
+    assert_eq!(row[1..4], ["3", "30.00 ± 0.00", "30.00 ± 0.00"], "{told}");
     let with_rate = |rest: &str| cells(&text, &format!("svgd, rates 0.5, 0.02, 0.01{rest}"))[0][1..3].to_vec();
     assert_eq!(with_rate(""), ["3", "13.00 ± 3.61"], "{text}");
     assert_eq!(with_rate(", unfinished, at step 20"), ["1", "35.00"], "{text}");

@@ -55,8 +55,8 @@ fn of_what(weights: WeightsChoice, trained: &Trained) -> String {
     if let Some(step) = step {
         text += &format!(", at step {step} of {}", record.conditions.planned_steps);
     }
-    if let Some(reason) = record.cut_short() {
-        text += &format!("; the run: {reason}");
+    if let Some(note) = &record.progress.note {
+        text += &format!("; the run: {note}");
     }
     if record.conditions.batch_norm == Some(BatchNorm::Batch) {
         text += "; here by the moving means of batch norm, in the curve by the means of test batches";
@@ -72,7 +72,8 @@ fn evaluate(arguments: &Arguments) -> Result<()> {
     let trained = Trained::load(&arguments.run, arguments.weights.into(), data.classes, Device::cuda_if_available())?;
     let evaluation = trained.evaluate(&data, &data.test);
     let name = |class: i64| data.class_name(trained.experiment.benchmark, class);
-    say(&format!("{} on {}", trained.record.conditions.model, data.describe()));
+    let (model, samples) = (&trained.record.conditions.model, data.inputs.samples());
+    say(&format!("{model} on {}: {} test {samples}", data.name, data.test.len()));
     say(&of_what(arguments.weights, &trained));
     say(&format!("test loss {:.4}, test error {:.2} % of {}", evaluation.loss, evaluation.error, evaluation.answers));
     let Some(counts) = evaluation.counts else {

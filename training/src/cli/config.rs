@@ -91,9 +91,9 @@ fn word(name: &str, value: &Value) -> Result<Option<String>> {
 
 /// The options in a file as words of a command line, but for those that `own`, the command line, has a say in.
 pub fn words_of_file(command: &Command, own: &ArgMatches, path: &Path) -> Result<Vec<String>> {
-    let mut options = match record(path)? {
-        Some(record) => of_record(record)?,
-        None => read_toml(path)?,
+    let (mut options, mut optimizers) = match record(path)? {
+        Some(record) => (of_record(&record)?, Some(vec![record.conditions.optimizer])),
+        None => (read_toml(path)?, None),
     };
     for (name, value) in &options {
         let argument =
@@ -104,7 +104,9 @@ pub fn words_of_file(command: &Command, own: &ArgMatches, path: &Path) -> Result
     }
     options.retain(|name, _| argument(command, name).is_some_and(|argument| !is_overruled(command, own, argument)));
     if is_given(own, "optimizers") {
-        let optimizers: Vec<OptimizerKind> = own.get_many("optimizers").into_iter().flatten().copied().collect();
+        optimizers = Some(own.get_many("optimizers").into_iter().flatten().copied().collect());
+    }
+    if let Some(optimizers) = optimizers {
         options = for_optimizers(options, &optimizers);
     }
     words(&options)
@@ -127,16 +129,16 @@ pub fn record(path: &Path) -> Result<Option<Record>> {
     Record::parse(&std::fs::read_to_string(path).context("cannot be read")?).map(Some)
 }
 
-/// The options of a run, of which its data are where they were.
-fn of_record(record: Record) -> Result<Options> {
+/// The options of a run, of which its data are where they were, with what those beside it made use of.
+fn of_record(record: &Record) -> Result<Options> {
     let Record { seed, conditions, origin, .. } = record;
     ensure!(
         !origin.options.is_empty(),
         "expected the {RECORD_FILE} of a run that keeps its options; this one does not, as those of programs of before"
     );
-    let mut options = of_run(origin.options, conditions.optimizer, seed);
-    if let (Some(data), Some(folder)) = (options.get_mut("data"), origin.data_folder) {
-        *data = folder.into();
+    let mut options = alone(origin.options.clone(), conditions.optimizer, *seed);
+    if let (Some(data), Some(folder)) = (options.get_mut("data"), &origin.data_folder) {
+        *data = folder.as_str().into();
     }
     Ok(options)
 }
@@ -163,7 +165,10 @@ pub fn ensure_same_data(record: &Record, data: &Dataset) -> Result<()> {
 
 /// Of the options of several runs, those of one.
 pub fn of_run(options: Options, optimizer: OptimizerKind, seed: u64) -> Options {
-    let mut options = for_optimizers(options, &[optimizer]);
+    alone(for_optimizers(options, &[optimizer]), optimizer, seed)
+}
+
+fn alone(mut options: Options, optimizer: OptimizerKind, seed: u64) -> Options {
     options.insert("optimizer".to_owned(), optimizer.name().into());
     options.insert("seeds".to_owned(), seed.into());
     options
@@ -179,6 +184,7 @@ fn for_optimizers(mut options: Options, optimizers: &[OptimizerKind]) -> Options
     options.retain(|name, value| match (name.as_str(), value) {
         ("momentum", _) => is_used(Rule::has_momentum),
         ("betas", _) => is_used(Rule::has_betas),
+        ("scale", _) => optimizers.iter().any(|optimizer| optimizer.is_virtual()),
         ("lr", Value::Array(rates)) => {
             rates.retain(is_for_one);
             !rates.is_empty()

@@ -81,7 +81,9 @@ impl WithModel for Program<'_> {
         let Program { experiment, options, wishes } = self;
         let again = options.config.as_deref().map(config::record).transpose()?.flatten();
         if let Some(record) = &again {
-            config::ensure_of(record, experiment)?;
+            if let Err(error) = config::ensure_of(record, experiment) {
+                return Ok(wrong_option(&error));
+            }
         }
         let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(experiment.name));
         let wanted = || -> Result<(Settings, Device)> {

@@ -101,6 +101,13 @@ fn a_record_repeats_its_run_to_the_bit() {
             options - usize::from(name == "sgd-seed4")
         );
     }
+    // The run beside it, of another optimizer, by the same file.
+    let beside = "--config out/sgd-seed4/run.json --optimizer momentum --seeds 3 --out beside";
+    run(&mut mlp(folder.path(), &words(beside)));
+    let [first, beside] = ["out", "beside"].map(|out| weights(&folder.path().join(out).join("momentum-seed3")));
+    assert!(first == beside);
+    let foreign = resnet(folder.path(), &words("--config out/sgd-seed4/run.json --out foreign")).output().unwrap();
+    assert_eq!(foreign.status.code(), Some(2), "{}", stderr(&foreign));
     // Its own folder, too: to go on.
     let text = stdout(&run(&mut mlp(folder.path(), &words("--config out/sgd-seed3/run.json --resume --steps 40"))));
     assert!(text.contains("goes on from the checkpoint of step 30") && text.contains("step 40/40"), "{text}");

@@ -48,11 +48,11 @@ fn parts(parent: u32) -> Vec<u32> {
 #[test]
 fn runs_side_by_side_are_those_one_after_another() {
     let folder = tempfile::tempdir().unwrap();
-    let options = "--optimizer sgd,momentum --momentum 0.5 --lr sgd=0.2,momentum=0.02 --seeds 0..2 --steps 40 --eval-every 20 \
-                   --threads 1";
+    let options = "--optimizer sgd,momentum,svgd --momentum 0.5 --scale 0.02 --lr sgd=0.2,momentum=0.02 --seeds 0..2 --steps 40 \
+                   --eval-every 20 --threads 1";
     run(&mut train(folder.path(), &format!("{options} --out one")));
     let text = stdout(&run(&mut train(folder.path(), &format!("{options} --jobs 2 --out two"))));
-    for run in ["sgd-seed0", "sgd-seed1", "momentum-seed0", "momentum-seed1"] {
+    for run in ["sgd-seed0", "sgd-seed1", "momentum-seed0", "momentum-seed1", "svgd-seed0", "svgd-seed1"] {
         let [one, two] = ["one", "two"].map(|out| folder.path().join(out).join(run));
         assert_eq!(curve(&one), curve(&two));
         assert_eq!(record(&one)["id"], record(&two)["id"]);
@@ -66,7 +66,7 @@ fn runs_side_by_side_are_those_one_after_another() {
     assert_eq!(text.matches("# Training runs").count(), 1, "{text}");
     assert_eq!(text.matches("MLP on digits: 1437").count(), 1, "{text}");
     let text = stdout(&run(&mut train(folder.path(), &format!("{options} --jobs 2 --resume --out two"))));
-    assert_eq!(text.matches("had come to its end before").count(), 4, "{text}");
+    assert_eq!(text.matches("had come to its end before").count(), 6, "{text}");
 }
 
 #[test]
