@@ -80,10 +80,10 @@ impl WithModel for Program<'_> {
     fn with<M: Model>(self) -> Result<ExitCode> {
         let Program { experiment, options, wishes } = self;
         let again = options.config.as_deref().map(config::record).transpose()?.flatten();
-        if let Some(record) = &again {
-            if let Err(error) = config::ensure_of(record, experiment) {
-                return Ok(wrong_option(&error));
-            }
+        if let Some(record) = &again
+            && let Err(error) = config::ensure_of(record, experiment)
+        {
+            return Ok(wrong_option(&error));
         }
         let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(experiment.name));
         let wanted = || -> Result<(Settings, Device)> {
