@@ -5,10 +5,9 @@ use crate::data::{Dataset, Inputs, MOST_NAMED, Split};
 use crate::models::Model;
 use crate::trainer::newest_checkpoint;
 use anyhow::{Context, Result, ensure};
-use experiments::curve::best;
 use experiments::experiment::Experiment;
 use experiments::record::Record;
-use experiments::run::{BEST_WEIGHTS, Run, ensure_own_weights};
+use experiments::run::{BEST_WEIGHTS, step_of_best_weights};
 use std::path::Path;
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
@@ -59,8 +58,8 @@ impl Trained {
                      --weights last takes the newest checkpoint's",
                     path.display()
                 );
-                ensure_own_weights(run, &record)?;
-                (path, Run::load(run).ok().and_then(|run| Some(best(&run.curve)?.step)))
+                let step = step_of_best_weights(run, &record)?;
+                (path, step)
             }
             // One that is whole: the files are held to their checksums.
             Weights::Last => {

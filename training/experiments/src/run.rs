@@ -26,7 +26,7 @@ impl Run {
     pub fn load(folder: &Path) -> Result<Run> {
         let mut record = Record::load(folder)?;
         let path = folder.join(CURVE_FILE);
-        let curve = read_curve(&path).with_context(|| path.display().to_string())?;
+        let mut curve = read_curve(&path).with_context(|| path.display().to_string())?;
         let (end, steps) = (curve.last().map_or(0, |row| row.step), record.progress.steps);
         ensure!(
             !record.is_finished() || end == steps,
@@ -43,7 +43,13 @@ impl Run {
                 digests.tests
             );
         }
-        // A run that was killed has its last test in the curve, and a record of before or behind it: what is told is of that test.
+        // A run that was killed may have a test that its record does not tell of, and a record of behind its last test: --resume
+        // knows nothing of the first, and what is told is of the last that counts.
+        match &record.progress.digests {
+            Some(digests) => curve.truncate(digests.tests),
+            None if record.progress.steps == 0 => curve.clear(),
+            None => {}
+        }
         if let Some(last) = curve.last().filter(|_| !record.is_finished()) {
             (record.progress.steps, record.progress.seconds) = (last.step, last.seconds);
         }
@@ -63,20 +69,31 @@ impl Digests {
     }
 }
 
-/// Refuses best weights that are not those of the run in `folder`.
-pub fn ensure_own_weights(folder: &Path, record: &Record) -> Result<()> {
-    let Some(Digests { tests, best: Some(expected), .. }) = &record.progress.digests else { return Ok(()) };
+/// The step whose weights the best ones of the run in `folder` are, where the run tells.
+///
+/// # Errors
+/// If they are not those of the run.
+pub fn step_of_best_weights(folder: &Path, record: &Record) -> Result<Option<usize>> {
+    let rows = read_curve(&folder.join(CURVE_FILE)).unwrap_or_default();
+    let step_of_best = |rows: &[Evaluation]| best(rows).map(|row| row.step);
+    let Some(digests) = &record.progress.digests else { return Ok(step_of_best(&rows)) };
+    let Digests { tests, best: Some(expected), .. } = digests else { return Ok(step_of_best(&rows)) };
     let path = folder.join(BEST_WEIGHTS);
     let found = md5_of(&path).with_context(|| unreadable(&path))?;
+    let known = if digests.are_of(&rows)? { *tests } else { 0 };
+    if found == *expected {
+        return Ok(step_of_best(&rows[..known]));
+    }
     // A run that was killed between these weights and its record has the test that they are of.
-    let is_newer = |Run { curve, .. }: Run| best(&curve).is_some_and(|best| curve[*tests..].contains(best));
+    let newest =
+        step_of_best(&rows).filter(|step| known == *tests && rows[known..].iter().any(|row| row.step == *step));
     ensure!(
-        found == *expected || Run::load(folder).is_ok_and(is_newer),
+        newest.is_some(),
         "{}: expected the weights that {RECORD_FILE} tells of, with MD5 {expected}, got {found}: they are of another run, or \
          were changed; --resume takes them from the last checkpoint",
         path.display()
     );
-    Ok(())
+    Ok(newest)
 }
 
 /// Whether a folder holds a run, whatever is left of it.

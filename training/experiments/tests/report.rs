@@ -673,6 +673,17 @@ fn runs_that_ended_early_are_told_and_kept_apart() {
     let told = stdout(&run(&mut report(folder.path(), &["killed0", "killed1", "killed2"])));
     let row = &cells(&told, "sgd, unfinished, at step 20")[0];
     assert_eq!(row[1..4], ["3", "30.00 ± 0.00", "30.00 ± 0.00"], "{told}");
+    // Of one whose record tells of its tests these alone count, which --resume knows of, too.
+    let path = folder.path().join("known");
+    write_run(&path, record("sgd", 9), &[(10, 60.0, 1.0)]);
+    let mut known = experiments::record::Record::load(&path).unwrap();
+    (known.progress.steps, known.progress.seconds) = (10, 1.0);
+    let rows = experiments::curve::read_curve(&path.join("curve.csv")).unwrap();
+    known.progress.digests = Some(experiments::record::Digests::new(&rows, None).unwrap());
+    write_run(&path, serde_json::to_value(known).unwrap(), &[(10, 60.0, 1.0), (20, 30.0, 2.0)]);
+    let told = stdout(&run(&mut report(folder.path(), &["known"])));
+    assert_eq!(cells(&told, "sgd, unfinished, at step 10")[0][1..4], ["1", "60.00", "60.00"], "{told}");
+    std::fs::remove_dir_all(&path).unwrap();
     let with_rate = |rest: &str| cells(&text, &format!("svgd, rates 0.5, 0.02, 0.01{rest}"))[0][1..3].to_vec();
     assert_eq!(with_rate(""), ["3", "13.00 ± 3.61"], "{text}");
     assert_eq!(with_rate(", unfinished, at step 20"), ["1", "35.00"], "{text}");

@@ -6,7 +6,7 @@ use super::settings::Start;
 use anyhow::{Context, Result, bail, ensure};
 use experiments::curve::{CURVE_FILE, read_curve};
 use experiments::record::{Difference, RECORD_FILE, Record};
-use experiments::run::{BEST_WEIGHTS, Run, ensure_own_weights, is_run};
+use experiments::run::{BEST_WEIGHTS, Run, is_run, step_of_best_weights};
 use experiments::screen::warn;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -155,7 +155,7 @@ impl RunFolder {
             let is_last = |of: &Record| of.progress.steps == record.progress.steps && of.is_of_run(record);
             Ok(newest.filter(|checkpoint| is_last(&checkpoint.manifest.record)))
         };
-        let is_own = self.path.join(BEST_WEIGHTS).exists() && ensure_own_weights(&self.path, record).is_ok();
+        let is_own = self.path.join(BEST_WEIGHTS).exists() && step_of_best_weights(&self.path, record).is_ok();
         if !is_own && let Ok(Some(checkpoint)) = last() {
             checkpoint.restore_best(&self.path)?;
         }

@@ -167,15 +167,25 @@ fn files_of_another_run_are_not_taken_for_its_own() {
     let errors: Vec<_> = curve(&own).iter().map(|row| row[4]).collect();
     let best = (0..errors.len()).min_by(|left, right| errors[*left].total_cmp(&errors[*right])).unwrap();
     std::fs::write(own.join("curve.csv"), lines[..best + 2].concat()).unwrap();
-    for (known, is_newer) in [(best, true), (best + 1, false)] {
-        let digest = <md5::Md5 as md5::Digest>::digest(lines[..known + 1].concat());
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hexadecimal = |bytes: &[u8]| -> String {
+        <md5::Md5 as md5::Digest>::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let weights = hexadecimal(&std::fs::read(own.join("best.safetensors")).unwrap());
+    // Weights of before are not those of a better test that they were killed at.
+    for (known, weights, step) in
+        [(best, "of before", Some(best)), (best + 1, "of before", None), (1, weights.as_str(), Some(0))]
+    {
         let mut record = record(&own);
-        record["progress"]["digests"] = serde_json::json!({ "tests": known, "curve": digest, "best": "of before" });
+        let curve = hexadecimal(lines[..known + 1].concat().as_bytes());
+        record["progress"]["digests"] = serde_json::json!({ "tests": known, "curve": curve, "best": weights });
         record["progress"]["steps"] = 19.into();
         std::fs::write(own.join("run.json"), record.to_string()).unwrap();
         let output = evaluate();
-        assert_eq!(output.status.success(), is_newer, "{}", stderr(&output));
+        assert_eq!(output.status.success(), step.is_some(), "{}", stderr(&output));
+        if let Some(row) = step {
+            let step = 5 * (row + 1);
+            assert!(stdout(&output).contains(&format!("best test, at step {step} of 20")), "{}", stdout(&output));
+        }
     }
 }
 
