@@ -386,7 +386,6 @@ fn an_interrupt_says_what_was_not_begun() {
     assert!(stderr(&output).contains("not begun: sgd-seed1, sgd-seed2"), "{}", stderr(&output));
 }
 
-/// Without a terminal there is a line for each test, and the first line before any training.
 /// Its test is in the curve, and so are its weights those of the best test until the run goes on.
 #[test]
 fn the_best_weights_of_a_run_that_is_stopped_are_those_of_its_best_test() {
@@ -447,6 +446,7 @@ fn an_interrupt_of_the_report_ends_the_program() {
     assert_eq!(record(&out.join("sgd-seed1"))["progress"]["steps"], 10);
 }
 
+/// Without a terminal there is a line for each test, and the first line before any training.
 #[test]
 fn each_test_is_a_line() {
     let folder = tempfile::tempdir().unwrap();
